@@ -1,0 +1,5 @@
+//! Bifrost, the AI gateway for a developer's Mac. The map of the house is `docs/ARCHITECTURE.md`.
+
+pub mod chat;
+pub mod dialect;
+pub mod wire;

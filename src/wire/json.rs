@@ -1,0 +1,369 @@
+//! A JSON object taken as bytes: where its top-level members stand, and edits that keep every other byte.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// Objects nested deeper than this are refused, so that no later parser can overflow its stack.
+pub const MAX_DEPTH: usize = 128;
+
+/// Why a body could not be taken as a JSON object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the body is not a JSON object: {what} at byte {at}")]
+pub struct NotAnObject {
+    /// What was found.
+    pub what: &'static str,
+    /// Where, in bytes from the start.
+    pub at: usize,
+}
+
+/// One member of the outermost object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The name with its quotes, as bytes of the body.
+    pub key: Range<usize>,
+    /// The value.
+    pub value: Range<usize>,
+}
+
+/// The outermost object of a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object<'a> {
+    bytes: &'a [u8],
+    members: Vec<Member>,
+    /// Where the closing brace stands.
+    end: usize,
+}
+
+impl<'a> Object<'a> {
+    /// Finds the members of the outermost object. Checks nesting and strings on the way, but not the grammar of numbers and
+    /// words inside values: a body is forwarded as it is, and whoever reads a value checks it.
+    ///
+    /// # Errors
+    /// The body is not one JSON object, or is nested deeper than [`MAX_DEPTH`].
+    pub fn scan(bytes: &'a [u8]) -> Result<Self, NotAnObject> {
+        let mut at = skip_space(bytes, 0);
+        if bytes.get(at) != Some(&b'{') {
+            return Err(NotAnObject { what: "no opening brace", at });
+        }
+        at = skip_space(bytes, at + 1);
+        let mut members = Vec::with_capacity(16);
+        if bytes.get(at) == Some(&b'}') {
+            return Self::close(bytes, members, at);
+        }
+        loop {
+            let key_start = at;
+            at = skip_string(bytes, at)?;
+            let key = key_start..at;
+            at = skip_space(bytes, at);
+            if bytes.get(at) != Some(&b':') {
+                return Err(NotAnObject { what: "no colon after a name", at });
+            }
+            let value_start = skip_space(bytes, at + 1);
+            at = skip_value(bytes, value_start)?;
+            members.push(Member { key, value: value_start..at });
+            at = skip_space(bytes, at);
+            match bytes.get(at) {
+                Some(b',') => at = skip_space(bytes, at + 1),
+                Some(b'}') => return Self::close(bytes, members, at),
+                _ => return Err(NotAnObject { what: "neither comma nor closing brace after a value", at }),
+            }
+        }
+    }
+
+    fn close(bytes: &'a [u8], members: Vec<Member>, end: usize) -> Result<Self, NotAnObject> {
+        let after = skip_space(bytes, end + 1);
+        if after != bytes.len() {
+            return Err(NotAnObject { what: "something after the object", at: after });
+        }
+        Ok(Self { bytes, members, end })
+    }
+
+    /// The member called `name`. Of several the last one counts, as in every JSON parser that takes them.
+    pub fn member(&self, name: &str) -> Option<&Member> {
+        self.members.iter().rev().find(|member| self.key_is(member, name))
+    }
+
+    /// The bytes of the value called `name`.
+    pub fn raw(&self, name: &str) -> Option<&'a [u8]> {
+        self.member(name).map(|member| &self.bytes[member.value.clone()])
+    }
+
+    /// The string called `name`; `None` when it is missing or no string.
+    pub fn string(&self, name: &str) -> Option<Cow<'a, str>> {
+        let raw = self.raw(name)?;
+        if raw.len() >= 2 && raw[0] == b'"' && !raw.contains(&b'\\') {
+            return std::str::from_utf8(&raw[1..raw.len() - 1]).ok().map(Cow::Borrowed);
+        }
+        serde_json::from_slice::<String>(raw).ok().map(Cow::Owned)
+    }
+
+    /// The boolean called `name`; `None` when it is missing or no boolean.
+    pub fn boolean(&self, name: &str) -> Option<bool> {
+        match self.raw(name)? {
+            b"true" => Some(true),
+            b"false" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Starts a set of edits.
+    pub fn edit(&self) -> Edits<'_, 'a> {
+        Edits { object: self, changes: Vec::new(), added: Vec::new() }
+    }
+
+    fn key_is(&self, member: &Member, name: &str) -> bool {
+        let raw = &self.bytes[member.key.clone()];
+        let inner = &raw[1..raw.len() - 1];
+        inner == name.as_bytes()
+            || (inner.contains(&b'\\') && serde_json::from_slice::<String>(raw).is_ok_and(|key| key == name))
+    }
+}
+
+/// Edits of the outermost object; every byte that no edit names stays.
+#[derive(Debug)]
+pub struct Edits<'o, 'a> {
+    object: &'o Object<'a>,
+    changes: Vec<(Range<usize>, Vec<u8>)>,
+    added: Vec<u8>,
+}
+
+impl Edits<'_, '_> {
+    /// Replaces the value called `name` by `json`, or adds the member at the end.
+    pub fn set(&mut self, name: &str, json: &[u8]) {
+        let mut found = false;
+        for member in self.named(name) {
+            found = true;
+            self.changes.push((member.value, json.to_vec()));
+        }
+        if !found {
+            self.add(name, json);
+        }
+    }
+
+    /// Renames a member. Does nothing when it is missing.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        for member in self.named(from) {
+            self.changes.push((member.key, quoted(to)));
+        }
+    }
+
+    /// Takes a member out, with one comma. Does nothing when it is missing.
+    pub fn remove(&mut self, name: &str) {
+        let members = &self.object.members;
+        for (index, member) in members.iter().enumerate() {
+            if !self.object.key_is(member, name) {
+                continue;
+            }
+            let range = if let Some(next) = members.get(index + 1) {
+                member.key.start..next.key.start
+            } else if let Some(last_kept) = members[..index].iter().rev().find(|kept| !self.object.key_is(kept, name)) {
+                last_kept.value.end..member.value.end
+            } else {
+                member.key.start..member.value.end
+            };
+            self.changes.push((range, Vec::new()));
+        }
+    }
+
+    /// The edited body.
+    pub fn apply(mut self) -> Vec<u8> {
+        let bytes = self.object.bytes;
+        self.changes.sort_by_key(|(range, _)| range.start);
+        let mut out = Vec::with_capacity(bytes.len() + self.added.len() + 64);
+        let mut at = 0;
+        for (range, new) in &self.changes {
+            // Removals of neighbours may overlap; what is already left out stays left out.
+            if range.start > at {
+                out.extend_from_slice(&bytes[at..range.start]);
+            }
+            out.extend_from_slice(new);
+            at = at.max(range.end);
+        }
+        out.extend_from_slice(&bytes[at..self.object.end.max(at)]);
+        if !self.added.is_empty() {
+            let is_empty = out.iter().rev().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+            out.extend_from_slice(&self.added[usize::from(is_empty)..]);
+        }
+        out.extend_from_slice(&bytes[self.object.end..]);
+        out
+    }
+
+    fn add(&mut self, name: &str, json: &[u8]) {
+        self.added.push(b',');
+        self.added.extend_from_slice(&quoted(name));
+        self.added.push(b':');
+        self.added.extend_from_slice(json);
+    }
+
+    fn named(&self, name: &str) -> Vec<Member> {
+        self.object.members.iter().filter(|member| self.object.key_is(member, name)).cloned().collect()
+    }
+}
+
+/// `text` as a JSON string.
+pub fn quoted(text: &str) -> Vec<u8> {
+    serde_json::Value::from(text).to_string().into_bytes()
+}
+
+fn skip_space(bytes: &[u8], mut at: usize) -> usize {
+    while bytes.get(at).is_some_and(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t')) {
+        at += 1;
+    }
+    at
+}
+
+fn skip_string(bytes: &[u8], start: usize) -> Result<usize, NotAnObject> {
+    if bytes.get(start) != Some(&b'"') {
+        return Err(NotAnObject { what: "no string where one must be", at: start });
+    }
+    let mut at = start + 1;
+    loop {
+        match bytes.get(at) {
+            Some(b'"') => return Ok(at + 1),
+            Some(b'\\') => at += 2,
+            Some(_) => at += 1,
+            None => return Err(NotAnObject { what: "a string without end", at: start }),
+        }
+    }
+}
+
+fn skip_value(bytes: &[u8], start: usize) -> Result<usize, NotAnObject> {
+    match bytes.get(start) {
+        Some(b'"') => skip_string(bytes, start),
+        Some(b'{' | b'[') => skip_nested(bytes, start),
+        Some(byte) if byte.is_ascii_alphanumeric() || *byte == b'-' => {
+            let length = bytes[start..]
+                .iter()
+                .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.'))
+                .count();
+            Ok(start + length)
+        }
+        _ => Err(NotAnObject { what: "no value where one must be", at: start }),
+    }
+}
+
+fn skip_nested(bytes: &[u8], start: usize) -> Result<usize, NotAnObject> {
+    let mut open = [0u8; MAX_DEPTH];
+    let mut depth = 0;
+    let mut at = start;
+    loop {
+        match bytes.get(at) {
+            Some(b'"') => {
+                at = skip_string(bytes, at)?;
+                continue;
+            }
+            Some(byte @ (b'{' | b'[')) => {
+                let Some(slot) = open.get_mut(depth) else {
+                    return Err(NotAnObject { what: "nested too deep", at });
+                };
+                *slot = if *byte == b'{' { b'}' } else { b']' };
+                depth += 1;
+            }
+            Some(byte @ (b'}' | b']')) => {
+                if open[depth - 1] != *byte {
+                    return Err(NotAnObject { what: "a bracket that closes nothing", at });
+                }
+                depth -= 1;
+                if depth == 0 {
+                    return Ok(at + 1);
+                }
+            }
+            Some(_) => {}
+            None => return Err(NotAnObject { what: "a value without end", at: start }),
+        }
+        at += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    fn edited(body: &str, change: impl FnOnce(&mut Edits<'_, '_>)) -> String {
+        let object = Object::scan(body.as_bytes()).unwrap();
+        let mut edits = object.edit();
+        change(&mut edits);
+        String::from_utf8(edits.apply()).unwrap()
+    }
+
+    #[test]
+    fn an_edit_keeps_every_other_byte() {
+        let body = "{ \"b\" :1.0, \"model\":\"x\" ,\"a\": [ {\"model\":\"no\"} ]}";
+        assert_eq!(
+            edited(body, |edits| edits.set("model", b"\"y\"")),
+            "{ \"b\" :1.0, \"model\":\"y\" ,\"a\": [ {\"model\":\"no\"} ]}"
+        );
+        assert_eq!(edited(body, |edits| edits.remove("model")), "{ \"b\" :1.0, \"a\": [ {\"model\":\"no\"} ]}");
+        assert_eq!(edited("{}", |edits| edits.set("m", b"1")), "{\"m\":1}");
+        assert_eq!(edited("{\"m\":1}", |edits| edits.remove("m")), "{}");
+        assert_eq!(edited("{\"a\":0, \"m\":1, \"m\":2}", |edits| edits.remove("m")), "{\"a\":0}");
+        assert_eq!(
+            edited("{\"m\":1}", |edits| {
+                edits.remove("m");
+                edits.set("n", b"2")
+            }),
+            "{\"n\":2}"
+        );
+        assert_eq!(edited("{\"mod\\u0065l\":1}", |edits| edits.set("model", b"2")), "{\"mod\\u0065l\":2}");
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for body in ["", "[]", "{", "{\"a\":}", "{\"a\":1}x", "{\"a\":[}", "{\"a\":\"", "{a:1}", "{\"a\":1,}"] {
+            assert!(Object::scan(body.as_bytes()).is_err(), "{body}");
+        }
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200));
+        assert_eq!(Object::scan(deep.as_bytes()).unwrap_err().what, "nested too deep");
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            ".*".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map(".*", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn edits_mean_what_serde_json_would_do(
+            object in proptest::collection::btree_map("[a-e\"\\\\é]{0,3}", json(), 0..6),
+            pretty in any::<bool>(), set in "[a-e]", gone in "[a-e]",
+        ) {
+            let value = Value::Object(object.into_iter().collect());
+            let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
+            let mut expected = value.clone();
+            if set != gone {
+                expected[&set] = Value::from(7);
+            }
+            expected.as_object_mut().unwrap().shift_remove(&gone);
+            let found = edited(&text, |edits| {
+                if set != gone { edits.set(&set, b"7"); }
+                edits.remove(&gone);
+            });
+            prop_assert_eq!(serde_json::from_str::<Value>(&found).unwrap(), expected);
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = Object::scan(&bytes);
+        }
+
+        #[test]
+        fn what_serde_json_reads_is_read(value in json()) {
+            let text = serde_json::json!({ "v": value }).to_string();
+            let object = Object::scan(text.as_bytes()).unwrap();
+            prop_assert_eq!(serde_json::from_slice::<Value>(object.raw("v").unwrap()).unwrap(), value);
+        }
+    }
+}

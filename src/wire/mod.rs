@@ -1,0 +1,4 @@
+//! Framing: how messages are laid on a byte stream, and edits of a JSON body that keep every other byte.
+
+pub mod json;
+pub mod sse;
