@@ -24,6 +24,9 @@ pub use usage_chunk::usage_of;
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
 
+/// The name of a schema that has none: OpenAI asks for one, other dialects have none.
+const UNNAMED_SCHEMA: &str = "response";
+
 /// OpenAI Chat Completions.
 pub struct OpenAiChat;
 
