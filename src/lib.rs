@@ -1,5 +1,8 @@
 //! Bifrost, the AI gateway for a developer's Mac. The map of the house is `docs/ARCHITECTURE.md`.
 
 pub mod chat;
+pub mod config;
 pub mod dialect;
+pub mod provider;
+pub mod secret;
 pub mod wire;
