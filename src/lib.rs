@@ -5,4 +5,5 @@ pub mod config;
 pub mod dialect;
 pub mod provider;
 pub mod secret;
+pub mod upstream;
 pub mod wire;
