@@ -3,6 +3,7 @@
 pub mod chat;
 pub mod config;
 pub mod dialect;
+pub mod local;
 pub mod provider;
 pub mod secret;
 pub mod upstream;

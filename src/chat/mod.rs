@@ -7,6 +7,7 @@ mod collect;
 mod error;
 mod event;
 mod loss;
+mod replay;
 mod request;
 mod response;
 mod signature;
