@@ -55,6 +55,11 @@ impl Environment {
         self.process.get(name).or_else(|| self.files.get(name)).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// The names of all variables, set or empty.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.process.keys().chain(self.files.keys()).map(String::as_str)
+    }
+
     /// The variables that came from env files and that the process does not have itself; child processes get them too.
     pub fn added(&self) -> impl Iterator<Item = (&str, &str)> {
         let own = |name: &String| self.process.contains_key(name);
@@ -84,7 +89,7 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
 
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.process.keys().chain(self.files.keys())).finish()
+        f.debug_set().entries(self.names()).finish()
     }
 }
 
