@@ -10,7 +10,7 @@ mod parse;
 mod paths;
 mod providers;
 mod snapshot;
-mod switch;
+pub mod state;
 mod values;
 mod watch;
 
@@ -19,5 +19,4 @@ pub use file::File;
 pub use load::{Flags, Inputs};
 pub use paths::Paths;
 pub use snapshot::{Local, LogSettings, OnCloudModel, Server, Snapshot};
-pub use switch::{LocalSwitch, SwitchState};
 pub use watch::Watch;
