@@ -4,6 +4,7 @@ pub mod chat;
 pub mod config;
 pub mod dialect;
 pub mod provider;
+pub mod route;
 pub mod secret;
 pub mod upstream;
 pub mod wire;
