@@ -5,6 +5,7 @@ pub mod config;
 pub mod dialect;
 pub mod local;
 pub mod provider;
+pub mod route;
 pub mod secret;
 pub mod upstream;
 pub mod wire;
