@@ -80,7 +80,8 @@ fn effective_provider(provider: &Provider) -> Table {
     let mut table = Table::new();
     put(&mut table, "key", Some(&provider.keys));
     let dialects: Vec<&str> = provider.endpoints.iter().map(|endpoint| endpoint.dialect.name()).collect();
-    put(&mut table, "base_url", provider.endpoints.first().map(|endpoint| &endpoint.base_url));
+    let url = provider.endpoints.first().map(|endpoint| format!("{}{}", endpoint.base_url, endpoint.version));
+    put(&mut table, "base_url", url);
     put(&mut table, "dialect", Some(dialects));
     put(&mut table, "auth", Some(provider.auth));
     put(&mut table, "models", Some(provider.models));
@@ -117,6 +118,30 @@ fn put_span(table: &mut Table, key: &str, value: Duration) {
     put(table, key, Some(Span(value)));
 }
 
+/// A value on one line, or, of a list of tables, one line for each, without what says nothing.
+fn lines(value: &Value) -> String {
+    let tables = value.as_array().filter(|list| !list.is_empty() && list.iter().all(Value::is_table));
+    let Some(tables) = tables else { return value.to_string() };
+    let lines: Vec<String> = tables.iter().map(|table| format!("  {},\n", said(table.clone()))).collect();
+    format!("[\n{}]", lines.concat())
+}
+
+/// A table without keys that are false or empty, which is what they are by default.
+fn said(value: Value) -> Value {
+    let Value::Table(table) = value else { return value };
+    let inner = table.into_iter().map(|(key, value)| (key, said(value)));
+    Value::Table(inner.filter(|(_, value)| !is_silent(value)).collect())
+}
+
+fn is_silent(value: &Value) -> bool {
+    match value {
+        Value::Boolean(on) => !on,
+        Value::Array(list) => list.is_empty(),
+        Value::Table(table) => table.is_empty(),
+        _ => false,
+    }
+}
+
 struct Writer<'a> {
     snapshot: &'a Snapshot,
     inputs: &'a Inputs,
@@ -129,7 +154,7 @@ impl Writer<'_> {
             path.push(key.clone());
             let parts: Vec<&str> = path.iter().map(String::as_str).collect();
             let name = dotted(&parts[parts.len() - 1..]);
-            let _ = write!(out, "{name} = {value}");
+            let _ = write!(out, "{name} = {}", lines(value));
             if let Some(origin) = self.origin(&parts) {
                 let _ = write!(out, "  # {origin}");
             }
