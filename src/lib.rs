@@ -1,6 +1,7 @@
 //! Bifrost, the AI gateway for a developer's Mac. The map of the house is `docs/ARCHITECTURE.md`.
 
 pub mod chat;
+pub mod cli;
 pub mod config;
 pub mod dialect;
 pub mod local;
