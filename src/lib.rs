@@ -4,6 +4,7 @@ pub mod chat;
 pub mod config;
 pub mod dialect;
 pub mod local;
+pub mod observe;
 pub mod provider;
 pub mod secret;
 pub mod upstream;
