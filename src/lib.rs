@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod dialect;
 pub mod local;
+pub mod observe;
 pub mod provider;
 pub mod route;
 pub mod secret;
