@@ -174,7 +174,10 @@ fn every_error_has_its_kind() {
         assert!(error.code.is_some() && !error.message.is_empty(), "{}", recording.id);
         let (status, body) = Gemini.write_error(&error);
         let again = Gemini.parse_error(status, &body);
-        assert_eq!((again.kind, &again.message, again.code, again.retry_after), (error.kind, &error.message, error.code, error.retry_after));
+        assert_eq!(
+            (again.kind, &again.message, again.code, again.retry_after),
+            (error.kind, &error.message, error.code, error.retry_after)
+        );
     }
 }
 
@@ -200,8 +203,11 @@ fn every_answer_comes_back_from_its_own_dialect() {
                     encoder.keep_alive(&mut written);
                 }
                 encoder.finish(&mut written, &mut losses);
-                let again =
-                    if json_array { Gemini.parse_response(&written).unwrap() } else { collect(&decode(&written, None)) };
+                let again = if json_array {
+                    Gemini.parse_response(&written).unwrap()
+                } else {
+                    collect(&decode(&written, None))
+                };
                 assert_eq!(essence(again), expected, "{id} as array: {json_array}");
             }
         }
@@ -218,9 +224,8 @@ fn every_request_is_kept() {
         }
         let id = &recording.id;
         let url = recording.url();
-        let request = Gemini
-            .parse_request(original.to_string().as_bytes(), &url)
-            .unwrap_or_else(|error| panic!("{id}: {error}"));
+        let request =
+            Gemini.parse_request(original.to_string().as_bytes(), &url).unwrap_or_else(|error| panic!("{id}: {error}"));
         let mut losses = Losses::new();
         let written = Gemini.write_request(&request, &Profile::FULL, &mut losses);
         let again = Gemini.parse_request(&written, &url).unwrap_or_else(|error| panic!("{id}: {error}"));

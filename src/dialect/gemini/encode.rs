@@ -22,7 +22,8 @@ pub(super) struct Encoder {
     model: String,
     created: Option<u64>,
     blocks: BTreeMap<usize, (u32, Block)>,
-    stops: BTreeMap<u32, (StopReason, Map<String, Value>)>,
+    /// The last words on each candidate, for the last chunk.
+    stops: BTreeMap<u32, Map<String, Value>>,
     /// What is told in the last chunk besides the finish reasons: usage that only Gemini knows.
     last: Map<String, Value>,
     usage: Option<Usage>,
@@ -166,11 +167,7 @@ impl Encoder {
                 self.last.insert(path.clone(), value.clone());
             } else if let Some((candidate, name)) = candidate_field(path) {
                 if name == "finishReason" {
-                    self.stops
-                        .entry(candidate)
-                        .or_insert_with(|| (StopReason::EndTurn, Map::new()))
-                        .1
-                        .insert(name.into(), value.clone());
+                    self.stops.entry(candidate).or_default().insert(name.into(), value.clone());
                 } else {
                     candidates.entry(candidate).or_default().insert(name.to_owned(), value.clone());
                 }
@@ -225,8 +222,7 @@ impl StreamEncoder for Encoder {
                     losses.dropped("stop_sequence");
                 }
                 let word = write_stop(reason, losses);
-                let (stop, fields) = self.stops.entry(*candidate).or_insert_with(|| (StopReason::EndTurn, Map::new()));
-                *stop = reason.clone();
+                let fields = self.stops.entry(*candidate).or_default();
                 fields.entry("finishReason").or_insert_with(|| word.into());
             }
             Event::Error(cause) => self.fail(cause, out),
@@ -244,7 +240,7 @@ impl StreamEncoder for Encoder {
         }
         let mut body = Map::new();
         if !self.stops.is_empty() {
-            let candidates = std::mem::take(&mut self.stops).into_iter().map(|(index, (_, mut fields))| {
+            let candidates = std::mem::take(&mut self.stops).into_iter().map(|(index, mut fields)| {
                 fields.insert("content".into(), json!({ "parts": [{ "text": "" }], "role": "model" }));
                 fields.insert("index".into(), index.into());
                 Value::Object(fields)

@@ -4,7 +4,9 @@ use super::content::{CallBook, read_part};
 use super::fields::{Fields, number, whole};
 use super::schema::to_json_schema;
 use super::{thinking, tools};
-use crate::chat::{ChatError, DialectId, Extras, Message, OutputFormat, Part, Request, Role, Sampling};
+use crate::chat::{
+    ChatError, DialectId, Extras, Message, OutputFormat, Part, Request, Role, Sampling, SignatureOrigin,
+};
 use crate::dialect::UrlHints;
 use serde_json::{Map, Value, json};
 
@@ -94,13 +96,42 @@ fn read_contents(value: Value, messages: &mut Vec<Message>) -> Result<(), ChatEr
         };
         let parts = part_list(content.take("parts"), &path)?;
         if from_model {
-            calls.begin_step();
-            push(messages, Role::Assistant, parts.into_iter().filter_map(|part| read_part(part, &mut calls)), false);
+            // Chats of google-genai keep every chunk of a stream as a content of its own.
+            if messages.last().is_none_or(|last| last.role != Role::Assistant) {
+                calls.begin_step();
+            }
+            push(messages, Role::Assistant, parts.into_iter().filter_map(|part| read_part(part, &mut calls)));
         } else {
             push_user(messages, parts.into_iter().filter_map(|part| read_part(part, &mut calls)));
         }
     }
+    for message in messages.iter_mut().filter(|message| message.role == Role::Assistant) {
+        join_thoughts(&mut message.parts);
+    }
     Ok(())
+}
+
+/// Joins the pieces of a foreign thought that was streamed: texts, then an empty text with the seal of them all.
+fn join_thoughts(parts: &mut Vec<Part>) {
+    let mut joined: Vec<Part> = Vec::with_capacity(parts.len());
+    for part in parts.drain(..) {
+        let Part::Reasoning(mut thought) = part else {
+            joined.push(part);
+            continue;
+        };
+        let proof = thought.signature.as_ref().or(thought.encrypted.as_ref());
+        if thought.text.is_empty() && proof.is_some_and(|proof| proof.origin != SignatureOrigin::Gemini) {
+            while let Some(Part::Reasoning(piece)) = joined.last()
+                && piece.signature.is_none()
+                && piece.encrypted.is_none()
+            {
+                thought.text.insert_str(0, &piece.text);
+                joined.pop();
+            }
+        }
+        joined.push(Part::Reasoning(thought));
+    }
+    *parts = joined;
 }
 
 /// A user's content holds results and other parts in any order; each run of them is a message of its own role.
@@ -118,16 +149,17 @@ fn push_user(messages: &mut Vec<Message>, parts: impl Iterator<Item = Part>) {
 
 fn flush_user(messages: &mut Vec<Message>, run: Vec<Part>) {
     let results = matches!(run.first(), Some(Part::ToolResult(_)));
-    push(messages, if results { Role::Tool } else { Role::User }, run.into_iter(), results);
+    push(messages, if results { Role::Tool } else { Role::User }, run.into_iter());
 }
 
-fn push(messages: &mut Vec<Message>, role: Role, parts: impl Iterator<Item = Part>, merge: bool) {
+/// Adds a message; contents of the model that follow each other are one turn, and so are results.
+fn push(messages: &mut Vec<Message>, role: Role, parts: impl Iterator<Item = Part>) {
     let parts: Vec<Part> = parts.collect();
     if parts.is_empty() {
         return;
     }
     match messages.last_mut() {
-        Some(last) if merge && last.role == role => last.parts.extend(parts),
+        Some(last) if role != Role::User && last.role == role => last.parts.extend(parts),
         _ => messages.push(Message::new(role, parts)),
     }
 }
