@@ -3,6 +3,7 @@
 pub mod config;
 mod exit;
 mod output;
+mod serve;
 
 pub use exit::Exit;
 pub use output::Output;
@@ -97,10 +98,7 @@ pub async fn run(cli: Cli, environment: Environment, output: &mut Output<'_>) ->
         }
     };
     match cli.command.unwrap_or_default() {
-        Command::Serve(_) => {
-            output.error("serving is not wired into this build yet")?;
-            Ok(Exit::Failure)
-        }
+        Command::Serve(_) => serve::run(inputs, output).await,
         Command::Config(command) => config::run(&command, &inputs, output).await,
     }
 }

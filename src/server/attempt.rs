@@ -173,9 +173,7 @@ fn splice(exchange: &Exchange, provider: &Provider, model: &str) -> Result<Prepa
                 hide_usage = dialect::openai_chat::usage_chunk::ask(&object, &mut edits);
             }
             BodyEdit::IncludeUsage => {}
-            BodyEdit::DeveloperAsSystem => {
-
-            }
+            BodyEdit::DeveloperAsSystem => {}
         }
     }
     let reasons = ["reasoning_effort", "reasoning", "thinking"].iter().any(|name| object.member(name).is_some());

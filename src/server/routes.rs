@@ -59,8 +59,7 @@ fn openai_models() -> Router<Arc<Gateway>> {
 }
 
 fn anthropic() -> Router<Arc<Gateway>> {
-    Router::new()
-        .route("/messages", post(anthropic_messages))
+    Router::new().route("/messages", post(anthropic_messages))
 }
 
 fn anthropic_models() -> Router<Arc<Gateway>> {
