@@ -25,6 +25,8 @@ pub struct Exchange {
     pub snapshot: Arc<Snapshot>,
     /// The gateway's id of the exchange.
     pub id: String,
+    /// What the client wants.
+    pub operation: Operation,
     /// The dialect that the client spoke.
     pub ingress: DialectId,
     /// The client's headers.
@@ -35,6 +37,8 @@ pub struct Exchange {
     pub hints: UrlHints,
     /// The client wants a stream.
     pub stream: bool,
+    /// The client of an OpenAI stream asked for usage.
+    pub include_usage: bool,
     /// The client wants the stream as one JSON array.
     pub json_array: bool,
     /// The model string as the client wrote it.
@@ -73,11 +77,13 @@ impl Exchange {
             gateway,
             snapshot,
             id,
+            operation,
             ingress,
             headers,
             body: Bytes::new(),
             hints,
             stream: false,
+            include_usage: false,
             json_array: false,
             asked: String::new(),
             class: class.filter(|class| !class.is_empty()),
@@ -103,6 +109,8 @@ impl Exchange {
         })?;
         let named = self.hints.model.clone().or_else(|| object.string("model").map(std::borrow::Cow::into_owned));
         self.stream = self.hints.stream.unwrap_or_else(|| object.boolean("stream") == Some(true));
+        let options = object.raw("stream_options").and_then(|options| Object::scan(options).ok());
+        self.include_usage = options.is_some_and(|options| options.boolean("include_usage") == Some(true));
         self.asked = named.or_else(|| self.class.clone()).filter(|model| !model.trim().is_empty()).ok_or_else(|| {
             let message = "The request names no model. Set `model` to a task class (`coding`), `auto`, or `provider/model`; GET /v1/models lists them.";
             ChatError::invalid("model", message).with_code("model_missing")
@@ -128,15 +136,10 @@ impl Exchange {
         self.request().is_ok_and(|request| !request.tools.is_empty())
     }
 
-    /// The client of an OpenAI stream asked for usage.
-    pub fn include_usage(&self) -> bool {
-        self.request().is_ok_and(|request| request.include_usage)
-    }
-
     /// How a stream is to be written to the client.
     pub fn stream_options(&self) -> StreamOptions {
         StreamOptions {
-            include_usage: self.include_usage(),
+            include_usage: self.include_usage,
             model: self.asked.clone(),
             json_array: self.json_array,
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),

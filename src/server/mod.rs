@@ -1,14 +1,16 @@
 //! The gateway at work: who may come in, what becomes of a request, and what an owner may ask.
 //!
-//! The way of a request: [`listener`] → [`gate`] (guards) → [`routes`] → [`chat`] → [`exchange`] (plan, attempts) →
+//! The way of a request: [`listener`] → [`gate`] (guards) → [`routes`] → [`answer`] → [`exchange`] (plan, attempts) →
 //! [`attempt`] (one call) → [`relay`] (the stream back).
 
 mod admin;
+mod answer;
 mod attempt;
 mod body;
-mod chat;
 
+mod count_tokens;
 mod directory;
+mod embeddings;
 
 mod exchange;
 mod gate;
