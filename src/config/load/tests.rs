@@ -363,7 +363,7 @@ fn classes_are_replaced_and_aliases_and_rules_added() {
 }
 
 #[test]
-fn the_shipped_defaults_are_right_and_name_no_model_and_no_paid_provider_by_accident() {
+fn the_shipped_defaults_are_right_and_pin_no_model() {
     let shipped = include_str!("../defaults.toml");
     let snapshot = load(shipped).unwrap();
     assert_eq!(snapshot.warnings, Vec::<String>::new(), "a pin would be a warning");
