@@ -21,6 +21,8 @@ mod write_request;
 
 pub use usage_chunk::usage_of;
 
+pub mod usage_chunk;
+
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
 

@@ -1,28 +1,40 @@
-//! Finds the chunk that a stream carries only because the gateway asked for usage.
+//! Usage of a stream that the client did not ask for: asked for on its behalf, and taken out again.
+//!
+//! OpenAI, "Create chat completion", `stream_options.include_usage`: one more chunk before `[DONE]`, with `usage` and an
+//! empty `choices`.
 
-use super::usage;
-use crate::chat::Usage;
+use crate::wire::json::{Edits, Object};
 use crate::wire::sse::SseEvent;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
-#[derive(Deserialize)]
-struct Chunk {
-    choices: Option<Vec<serde::de::IgnoredAny>>,
-    usage: Option<Value>,
+/// Sees to it that `body` asks for usage. True when it did not by itself: then the extra chunk is the gateway's.
+pub fn ask(body: &Object<'_>, edits: &mut Edits<'_, '_>) -> bool {
+    let options = body.raw("stream_options").filter(|options| options.starts_with(b"{"));
+    let Some(options) = options else {
+        edits.set("stream_options", br#"{"include_usage":true}"#);
+        return true;
+    };
+    let Ok(object) = Object::scan(options) else { return false };
+    if object.boolean("include_usage") == Some(true) {
+        return false;
+    }
+    let mut inner = object.edit();
+    inner.set("include_usage", b"true");
+    edits.set("stream_options", &inner.apply());
+    true
 }
 
-/// The usage that `event` carries, and whether it carries nothing else: then it is the extra chunk that
-/// `stream_options.include_usage` asks for (`choices` empty, `usage` set), to be taken out for a client that did not.
-/// `None` for every other event; nearly all are told by a scan for the word alone.
-pub fn usage_of(event: &SseEvent) -> Option<(Usage, bool)> {
-    let data = event.data.as_deref()?;
-    if !data.contains("\"usage\"") {
-        return None;
+/// True for a chunk that holds usage and nothing else.
+pub fn is_usage_only(event: &SseEvent) -> bool {
+    #[derive(Deserialize)]
+    struct Chunk<'a> {
+        #[serde(borrow)]
+        choices: Vec<&'a RawValue>,
+        usage: Option<serde::de::IgnoredAny>,
     }
-    let chunk: Chunk = serde_json::from_str(data).ok()?;
-    let (usage, _) = usage::read(chunk.usage?)?;
-    Some((usage, chunk.choices.is_some_and(|choices| choices.is_empty())))
+    let Some(data) = event.data.as_deref().filter(|data| data.contains("\"usage\"")) else { return false };
+    serde_json::from_str::<Chunk<'_>>(data).is_ok_and(|chunk| chunk.choices.is_empty() && chunk.usage.is_some())
 }
 
 #[cfg(test)]
@@ -30,21 +42,38 @@ mod tests {
     use super::*;
     use crate::wire::sse::SseParser;
 
-    fn of(data: &str) -> Option<(Usage, bool)> {
-        let mut parser = SseParser::new();
-        parser.push(format!("data: {data}\n\n").as_bytes()).unwrap();
-        usage_of(&parser.next_event().unwrap())
+    fn asked(body: &str) -> (bool, String) {
+        let object = Object::scan(body.as_bytes()).unwrap();
+        let mut edits = object.edit();
+        let ours = ask(&object, &mut edits);
+        (ours, String::from_utf8(edits.apply()).unwrap())
     }
 
     #[test]
-    fn only_the_chunk_without_choices_is_extra() {
-        let counted = Usage { input: 3, output: 2, ..Usage::default() };
-        let usage = r#""usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}"#;
-        assert_eq!(of(&format!(r#"{{"choices":[],{usage}}}"#)), Some((counted, true)));
-        assert_eq!(of(&format!(r#"{{"choices":[{{"delta":{{}}}}],{usage}}}"#)), Some((counted, false)));
-        assert_eq!(of(r#"{"choices":[],"usage":null}"#), None);
-        assert_eq!(of(r#"{"choices":[{"delta":{"content":"\"usage\""}}]}"#), None);
-        assert_eq!(of("[DONE]"), None);
-        assert_eq!(of(r#"{"usage"#), None);
+    fn usage_is_asked_for_once() {
+        assert_eq!(asked("{}"), (true, r#"{"stream_options":{"include_usage":true}}"#.to_owned()));
+        assert_eq!(
+            asked(r#"{"stream_options":null}"#),
+            (true, r#"{"stream_options":{"include_usage":true}}"#.to_owned())
+        );
+        let own = r#"{"stream_options":{"include_usage":true}}"#;
+        assert_eq!(asked(own), (false, own.to_owned()));
+        let other = asked(r#"{"stream_options":{"x":1,"include_usage":false}}"#);
+        assert_eq!(other, (true, r#"{"stream_options":{"x":1,"include_usage":true}}"#.to_owned()));
+    }
+
+    #[test]
+    fn only_the_extra_chunk_is_taken_out() {
+        let is_extra = |data: &str| {
+            let mut parser = SseParser::new();
+            parser.push(format!("data: {data}\n\n").as_bytes()).unwrap();
+            is_usage_only(&parser.next_event().unwrap())
+        };
+        assert!(is_extra(r#"{"id":"1","choices":[],"usage":{"prompt_tokens":1}}"#));
+        assert!(is_extra(r#"{"choices": [ ], "usage": {"prompt_tokens":1}}"#));
+        assert!(!is_extra(r#"{"choices":[],"usage":null}"#));
+        assert!(!is_extra(r#"{"choices":[{"delta":{"content":"\"usage\""}}],"usage":{"prompt_tokens":1}}"#));
+        assert!(!is_extra(r#"{"choices":[],"prompt_filter_results":[]}"#));
+        assert!(!is_extra("[DONE]"));
     }
 }
