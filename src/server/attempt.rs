@@ -73,7 +73,9 @@ pub async fn run(exchange: &Exchange, target: &Target) -> Result<Live, Failure> 
         Operation::Chat => chat(exchange, target).await,
         Operation::Embeddings => embeddings::run(exchange, target).await,
         Operation::CountTokens => count_tokens::run(exchange, target).await,
-        Operation::Models => Err(Failure::from_error(ChatError::new(ErrorKind::Internal, "Models are listed, not asked."))),
+        Operation::Models => {
+            Err(Failure::from_error(ChatError::new(ErrorKind::Internal, "Models are listed, not asked.")))
+        }
     }
 }
 
@@ -193,7 +195,8 @@ fn splice(exchange: &Exchange, provider: &Provider, model: &str) -> Result<Prepa
 
 /// The client's bytes with the model's name in the place of what the client asked for; Gemini names it in the URL.
 pub fn with_model(exchange: &Exchange, model: &str) -> Result<Vec<u8>, ChatError> {
-    let object = Object::scan(&exchange.body).map_err(|error| ChatError::new(ErrorKind::InvalidRequest, error.to_string()))?;
+    let object =
+        Object::scan(&exchange.body).map_err(|error| ChatError::new(ErrorKind::InvalidRequest, error.to_string()))?;
     let mut edits = object.edit();
     if exchange.ingress != DialectId::Gemini {
         edits.set("model", &json::quoted(model));

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 pub async fn run(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
     let provider = &target.provider;
     let Some(endpoint) = endpoint(exchange.ingress, &provider.endpoints) else {
-        let message = format!("{} offers no embeddings. Ask for an embedding model of another provider.", provider.name);
+        let message =
+            format!("{} offers no embeddings. Ask for an embedding model of another provider.", provider.name);
         let error = ChatError::invalid("model", message).with_code("no_embeddings");
         return Err(Failure::new(Outcome::ModelNotFound, error));
     };
