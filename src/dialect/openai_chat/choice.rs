@@ -4,7 +4,7 @@ use super::audio::AudioPieces;
 use super::fields::{Fields, says_something};
 use super::reasoning::{self, Detail, DetailContent};
 use super::{content, response, tool_call};
-use crate::chat::{BlockKind, ChatError, Delta, DialectId, Event, Extras, Part, Signature, StopReason};
+use crate::chat::{BlockKind, ChatError, Delta, DialectId, Event, Extras, MediaPart, Part, Signature, StopReason};
 use serde_json::{Map, Value};
 
 /// Where the events go, and the number of the next block.
@@ -95,6 +95,8 @@ pub(super) struct Choice {
     refusal: Option<usize>,
     thought: Option<Thought>,
     calls: Vec<Call>,
+    /// How many pictures there were.
+    media: usize,
     /// Proofs that came before the call they belong to.
     early_proofs: Vec<(String, Signature)>,
     annotations: Vec<Value>,
@@ -113,6 +115,7 @@ impl Choice {
             refusal: None,
             thought: None,
             calls: Vec::new(),
+            media: 0,
             early_proofs: Vec::new(),
             annotations: Vec::new(),
             sound: AudioPieces::default(),
@@ -205,8 +208,10 @@ impl Choice {
         }
         if let Some(Value::Array(list)) = delta.take("images") {
             for image in list {
-                if let Ok(part) = content::read_part(image, "images") {
-                    steps.part(self.index, part);
+                match content::read_part(image, "images") {
+                    Ok(Part::Media(media)) => self.show(media, steps),
+                    Ok(part) => steps.part(self.index, part),
+                    Err(found) => steps.events.push(Event::Skipped { why: found.message }),
                 }
             }
         }
@@ -258,6 +263,23 @@ impl Choice {
             }
             Some(other) => self.say(other.to_string(), steps),
         }
+    }
+
+    /// A picture; its proof came in the same delta, and was read before it.
+    fn show(&mut self, mut media: MediaPart, steps: &mut Steps) {
+        let mark = reasoning::media_mark(self.media);
+        self.media += 1;
+        if let Some(place) = self.early_proofs.iter().position(|(id, _)| *id == mark) {
+            media.signature = Some(self.early_proofs.remove(place).1);
+        }
+        // An index only counts the pictures of the stream.
+        media.extras.fields.shift_remove("index");
+        if media.extras.is_empty() {
+            media.extras = Extras::default();
+        }
+        self.close_thought(steps);
+        self.close_text(steps);
+        steps.whole(self.index, BlockKind::Media(media), None);
     }
 
     fn say(&mut self, text: String, steps: &mut Steps) {
