@@ -10,7 +10,6 @@ mod body;
 
 mod count_tokens;
 mod directory;
-mod embeddings;
 
 mod exchange;
 mod gate;

@@ -14,12 +14,9 @@ mod reasoning;
 mod response;
 mod tool_call;
 pub(super) mod usage;
-mod usage_chunk;
 mod words;
 mod write_messages;
 mod write_request;
-
-pub use usage_chunk::usage_of;
 
 pub mod usage_chunk;
 

@@ -18,7 +18,9 @@ pub(super) fn read(body: &[u8], url: &UrlHints) -> Result<Request, ChatError> {
     let mut fields = Fields::of(value, "")?;
     let model = match fields.string("model")?.filter(|model| !model.is_empty()).or_else(|| url.model.clone()) {
         Some(model) => model,
-        None => return Err(invalid("model", "you must provide a model parameter").with_code("missing_required_parameter")),
+        None => {
+            return Err(invalid("model", "you must provide a model parameter").with_code("missing_required_parameter"));
+        }
     };
     let messages = read_messages::read(fields.take("messages"))?;
     let mut request = Request {
@@ -136,9 +138,11 @@ fn object_choice(map: &Map<String, Value>) -> Option<ToolChoice> {
             let required = allowed.get("mode").and_then(Value::as_str) == Some("required");
             Some(ToolChoice::Among { names, required })
         }
-        Some("function") | None => {
-            map.get("function").and_then(name_in).or_else(|| name_in(&Value::Object(map.clone()))).map(ToolChoice::Named)
-        }
+        Some("function") | None => map
+            .get("function")
+            .and_then(name_in)
+            .or_else(|| name_in(&Value::Object(map.clone())))
+            .map(ToolChoice::Named),
         Some(_) => None,
     }
 }

@@ -1,9 +1,9 @@
 //! A whole answer, read and written (`chat.completion`).
 
+use super::content::write_extras;
 use super::fields::{Fields, says_something};
 use super::read_messages::read_answer;
 use super::write_messages::{Takes, write_answer};
-use super::content::write_extras;
 use super::{audio, error, usage, words};
 use crate::chat::{Candidate, ChatError, DialectId, ErrorKind, Extras, Losses, Part, Response, StopReason};
 use serde_json::{Map, Value, json};
