@@ -8,6 +8,7 @@ mod embedding;
 mod error;
 mod event;
 mod loss;
+mod replay;
 mod request;
 mod response;
 mod signature;
@@ -26,13 +27,16 @@ pub use response::{Candidate, Response, StopReason};
 pub use signature::{Signature, SignatureOrigin};
 pub use usage::Usage;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
 
 /// A wire format. Few, and each is code; a provider is data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum DialectId {
     /// OpenAI Chat Completions, `POST /v1/chat/completions`.
+    #[serde(rename = "openai_chat")]
     OpenAiChat,
     /// Anthropic Messages, `POST /v1/messages`.
     Anthropic,

@@ -1,0 +1,347 @@
+//! Who answers: one row of data per provider. A new compatible provider is one row of [`table::ROWS`]; the config
+//! file adds rows of the same kind at run time.
+
+pub mod facts;
+pub mod listing;
+pub mod table;
+
+use crate::chat::DialectId;
+use crate::dialect::Profile;
+use crate::secret::SecretRef;
+use std::fmt;
+use std::time::Duration;
+
+/// One provider as the project ships it.
+#[derive(Debug, Clone, Copy)]
+pub struct ProviderRow {
+    /// The name before the slash of `<provider>/<model>`; lower case, also the key in the config file.
+    pub name: &'static str,
+    /// Which dialects it speaks and where; the first is used unless the client's own dialect is among them.
+    pub endpoints: &'static [EndpointRow],
+    /// How the key is sent.
+    pub auth: Auth,
+    /// Environment variables that may hold the key, in order.
+    pub key_env: &'static [&'static str],
+    /// How its models are listed.
+    pub models: ModelList,
+    /// Where it stands.
+    pub kind: ProviderKind,
+    /// What it takes beyond or short of its dialect's vendor.
+    pub profile: Profile,
+    /// Edits of a same-dialect request body, in order.
+    pub edits: &'static [BodyEdit],
+    /// Headers sent with every request.
+    pub headers: &'static [(&'static str, &'static str)],
+    /// Used only when the config names it: a local server whose default port may as well be somebody else's.
+    pub opt_in: bool,
+}
+
+/// A dialect that a provider speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndpointRow {
+    /// The dialect.
+    pub dialect: DialectId,
+    /// The URL up to where the version begins (before `/v1`).
+    pub base_url: &'static str,
+    /// What stands in the place of the version in the dialect's paths: `/v1` nearly always, `/v4`, or nothing.
+    pub version: &'static str,
+}
+
+/// How a provider wants its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Auth {
+    /// `Authorization: Bearer <key>`.
+    Bearer,
+    /// `x-api-key: <key>` (Anthropic).
+    XApiKey,
+    /// `x-goog-api-key: <key>` (Gemini).
+    XGoogApiKey,
+    /// `api-key: <key>` (Azure).
+    ApiKey,
+    /// No key is needed; one that is configured is sent as a bearer token.
+    None,
+}
+
+/// How a provider lists its models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelList {
+    /// `GET /v1/models`, OpenAI's shape (`data[].id`, `created`).
+    #[serde(rename = "openai")]
+    OpenAi,
+    /// `GET /v1/models?limit=1000`, Anthropic's shape (`data[].id`, `created_at`, `display_name`).
+    Anthropic,
+    /// `GET /v1beta/models?pageSize=1000`, Google's shape (`models[].name`, `inputTokenLimit`, ...).
+    Gemini,
+    /// `GET /v1/models`, OpenRouter's shape: OpenAI's with prices, context and abilities.
+    #[serde(rename = "openrouter")]
+    OpenRouter,
+    /// It has no list.
+    None,
+}
+
+/// Where a provider stands; decides the order between several that have the same model.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderKind {
+    /// On this machine: the local MLX server and its like. Free, and allowed in local-only mode if its address is loopback.
+    Local,
+    /// The vendor of the models itself, or a host of open models.
+    Vendor,
+    /// Passes on to vendors; its model ids are `<vendor>/<model>`.
+    Aggregator,
+}
+
+/// One edit of a same-dialect request body; everything else stays byte for byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyEdit {
+    /// `max_completion_tokens` is called `max_tokens` (an existing `max_tokens` wins).
+    MaxTokensName,
+    /// A `stop` string becomes a list of one.
+    StopAsList,
+    /// Streams are asked for their usage, and the extra chunk is taken out again if the client did not ask.
+    IncludeUsage,
+    /// The role `developer` becomes `system`.
+    DeveloperAsSystem,
+}
+
+/// A provider as it is used: a row with what the config says over it.
+#[derive(Clone)]
+pub struct Provider {
+    /// The name before the slash.
+    pub name: String,
+    /// Which dialects it speaks and where; never empty.
+    pub endpoints: Vec<Endpoint>,
+    /// How the key is sent.
+    pub auth: Auth,
+    /// Where its key may come from, in order; the first that resolves is used.
+    pub keys: Vec<SecretRef>,
+    /// How its models are listed.
+    pub models: ModelList,
+    /// Where it stands.
+    pub kind: ProviderKind,
+    /// What it takes beyond or short of its dialect's vendor.
+    pub profile: Profile,
+    /// Edits of a same-dialect request body, in order.
+    pub edits: Vec<BodyEdit>,
+    /// Headers sent with every request.
+    pub headers: Vec<(String, String)>,
+    /// Limits of time.
+    pub deadlines: Deadlines,
+}
+
+/// Shows the names of the headers only: a user may have written a credential into one.
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Provider")
+            .field("name", &self.name)
+            .field("endpoints", &self.endpoints)
+            .field("auth", &self.auth)
+            .field("keys", &self.keys)
+            .field("models", &self.models)
+            .field("kind", &self.kind)
+            .field("profile", &self.profile)
+            .field("edits", &self.edits)
+            .field("headers", &headers)
+            .field("deadlines", &self.deadlines)
+            .finish()
+    }
+}
+
+/// A dialect that a provider speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The dialect.
+    pub dialect: DialectId,
+    /// The URL up to where the version begins; no slash at the end, no `/v1`.
+    pub base_url: String,
+    /// What stands in the place of the version in the dialect's paths: `/v1` nearly always, `/v4`, or nothing.
+    pub version: String,
+}
+
+impl Endpoint {
+    /// An endpoint at a URL as a user wrote it: with or without a slash or a version at the end. A version in the URL is
+    /// kept (`https://host/api/v4`), one that is not there is `version`.
+    pub fn new(dialect: DialectId, url: &str, version: &str) -> Self {
+        let (base, found) = split_version(url);
+        // OpenAI's base URLs end in `/v1`, whatever other dialects the same host speaks under their own version.
+        let version = match found {
+            Some(found) if !VENDOR_VERSIONS.contains(&found) => found,
+            _ => version,
+        };
+        Self { dialect, base_url: base.to_owned(), version: version.to_owned() }
+    }
+
+    /// The whole URL of a dialect's `path` (`/v1/chat/completions`), with this endpoint's version in it.
+    pub fn url(&self, path: &str) -> String {
+        let rest = path.get(1..).and_then(|tail| tail.find('/')).and_then(|slash| path.get(slash + 1..));
+        format!("{}{}{}", self.base_url, self.version, rest.unwrap_or(path))
+    }
+}
+
+/// The versions of the vendors' own paths (OpenAI and Anthropic, Gemini).
+const VENDOR_VERSIONS: [&str; 2] = ["/v1", "/v1beta"];
+
+/// The version at the start of the paths of `dialect`.
+pub const fn version(dialect: DialectId) -> &'static str {
+    match dialect {
+        DialectId::OpenAiChat | DialectId::Anthropic => "/v1",
+        DialectId::Gemini => "/v1beta",
+    }
+}
+
+/// Cuts a version (`/v1`, `/v1beta`, `/v4`) off the end of a URL.
+fn split_version(url: &str) -> (&str, Option<&str>) {
+    let url = url.trim().trim_end_matches('/');
+    let Some(slash) = url.rfind('/') else { return (url, None) };
+    let (base, last) = url.split_at(slash);
+    let mut letters = last.bytes().skip(1);
+    let is_version = letters.next() == Some(b'v') && letters.next().is_some_and(|byte| byte.is_ascii_digit());
+    if is_version && !base.ends_with('/') { (base.trim_end_matches('/'), Some(last)) } else { (url, None) }
+}
+
+/// Limits of time of one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// To connect.
+    pub connect: Duration,
+    /// From the request to the first real content of a stream.
+    pub first_token: Duration,
+    /// The same when the request asks for reasoning.
+    pub first_token_reasoning: Duration,
+    /// Between two pieces of a stream.
+    pub idle: Duration,
+    /// For the whole of an answer that is not streamed.
+    pub whole_answer: Duration,
+}
+
+impl Deadlines {
+    /// For providers in the cloud.
+    pub const CLOUD: Self = Self {
+        connect: Duration::from_secs(5),
+        first_token: Duration::from_secs(60),
+        first_token_reasoning: Duration::from_secs(300),
+        idle: Duration::from_secs(60),
+        whole_answer: Duration::from_secs(600),
+    };
+
+    /// For a model server on this machine, which may have to load the model first.
+    pub const LOCAL: Self = Self {
+        connect: Duration::from_secs(1),
+        first_token: Duration::from_secs(300),
+        first_token_reasoning: Duration::from_secs(300),
+        idle: Duration::from_secs(120),
+        whole_answer: Duration::from_secs(1800),
+    };
+}
+
+impl Provider {
+    /// The endpoint to use for a client of `ingress`: its own dialect if the provider speaks it, else the provider's first.
+    pub fn endpoint_for(&self, ingress: DialectId) -> &Endpoint {
+        self.endpoints.iter().find(|endpoint| endpoint.dialect == ingress).unwrap_or(&self.endpoints[0])
+    }
+
+    /// Where its models are listed, query included; `None` if they are not.
+    pub fn models_url(&self) -> Option<String> {
+        let (dialect, path) = match self.models {
+            ModelList::OpenAi | ModelList::OpenRouter => (DialectId::OpenAiChat, "/v1/models"),
+            ModelList::Anthropic => (DialectId::Anthropic, "/v1/models?limit=1000"),
+            ModelList::Gemini => (DialectId::Gemini, "/v1beta/models?pageSize=1000"),
+            ModelList::None => return None,
+        };
+        self.endpoints.iter().find(|endpoint| endpoint.dialect == dialect).map(|endpoint| endpoint.url(path))
+    }
+
+    /// True when every endpoint is at a loopback address or `localhost`, so that local-only mode allows it.
+    pub fn is_loopback(&self) -> bool {
+        !self.endpoints.is_empty() && self.endpoints.iter().all(|endpoint| is_loopback(&endpoint.base_url))
+    }
+
+    /// True for a provider on this machine.
+    pub fn is_local(&self) -> bool {
+        self.kind == ProviderKind::Local
+    }
+
+    /// True when it answers only with a key.
+    pub fn needs_key(&self) -> bool {
+        self.auth != Auth::None
+    }
+}
+
+/// The name of the local MLX server among the providers.
+pub const MLX_LOCAL: &str = "mlx-local";
+
+/// True for the URL of a loopback address or of `localhost`.
+fn is_loopback(url: &str) -> bool {
+    let Ok(uri) = url.parse::<http::Uri>() else { return false };
+    let Some(host) = uri.host() else { return false };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+impl ProviderRow {
+    /// The provider as shipped, without any config.
+    pub fn provider(&self) -> Provider {
+        let endpoint = |row: &EndpointRow| Endpoint {
+            dialect: row.dialect,
+            base_url: row.base_url.to_owned(),
+            version: row.version.to_owned(),
+        };
+        Provider {
+            name: self.name.to_owned(),
+            endpoints: self.endpoints.iter().map(endpoint).collect(),
+            auth: self.auth,
+            keys: self.key_env.iter().map(|name| SecretRef::Env((*name).to_owned())).collect(),
+            models: self.models,
+            kind: self.kind,
+            profile: self.profile,
+            edits: self.edits.to_vec(),
+            headers: self.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            deadlines: if self.kind == ProviderKind::Local { Deadlines::LOCAL } else { Deadlines::CLOUD },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_url_is_taken_with_or_without_version() {
+        for text in ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/", " http://h:1/v1beta"] {
+            let endpoint = Endpoint::new(DialectId::OpenAiChat, text, "/v1");
+            assert_eq!(endpoint.url("/v1/chat/completions"), "http://h:1/v1/chat/completions", "{text}");
+        }
+        let path = "/v1beta/models/m:generateContent";
+        let gemini = Endpoint::new(DialectId::Gemini, "https://h/v1", version(DialectId::Gemini));
+        assert_eq!(gemini.url(path), "https://h/v1beta/models/m:generateContent");
+        let openrouter = Endpoint::new(DialectId::OpenAiChat, "https://openrouter.ai/api/v1", "/v1");
+        assert_eq!(openrouter.base_url, "https://openrouter.ai/api");
+    }
+
+    #[test]
+    fn a_version_of_its_own_is_kept_and_none_leaves_no_trace() {
+        let zai = Endpoint::new(DialectId::OpenAiChat, "https://h/api/paas/v4", "/v1");
+        assert_eq!(zai.url("/v1/chat/completions"), "https://h/api/paas/v4/chat/completions");
+        let bare = Endpoint::new(DialectId::OpenAiChat, "https://h", "");
+        assert_eq!(bare.url("/v1/chat/completions"), "https://h/chat/completions");
+        assert_eq!(Endpoint::new(DialectId::OpenAiChat, "http://v1", "/v1").base_url, "http://v1");
+    }
+
+    #[test]
+    fn only_literal_loopback_is_loopback() {
+        for url in ["http://127.0.0.1:11434", "http://[::1]:1", "http://LOCALHOST/x", "http://127.9.9.9"] {
+            assert!(is_loopback(url), "{url}");
+        }
+        for url in ["http://127.0.0.1.example.com", "http://localhost.example", "http://10.0.0.1", "", "http://"] {
+            assert!(!is_loopback(url), "{url}");
+        }
+        assert!(!is_loopback("http://localhost@example.com"));
+    }
+}

@@ -1,0 +1,100 @@
+//! Credentials on the way out, and the client's own where they may be passed on.
+
+use crate::chat::DialectId;
+use crate::provider::{Auth, Provider};
+use crate::secret::Secret;
+use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
+
+/// Values that tools send because a field must not be empty.
+const DUMMY_KEYS: [&str; 8] =
+    ["dummy", "not-needed", "no-key", "none", "sk-local", "sk-no-key-required", "sk-dummy", "bifrost"];
+
+/// A credential as it goes into a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// The gateway's own key for the provider.
+    Own(Secret),
+    /// The client's, in that vendor's own form.
+    Client {
+        /// The header it came in.
+        header: HeaderName,
+        /// The header's value.
+        value: Secret,
+    },
+    /// The provider needs none.
+    None,
+}
+
+impl Credential {
+    /// Writes the credential into the headers of a call.
+    pub fn apply(&self, auth: Auth, headers: &mut HeaderMap) {
+        let (name, text) = match self {
+            Self::None => return,
+            Self::Client { header, value } => (header.clone(), value.expose().to_owned()),
+            Self::Own(key) => match auth {
+                Auth::Bearer | Auth::None => (AUTHORIZATION, format!("Bearer {}", key.expose())),
+                Auth::XApiKey => (X_API_KEY, key.expose().to_owned()),
+                Auth::XGoogApiKey => (X_GOOG_API_KEY, key.expose().to_owned()),
+                Auth::ApiKey => (API_KEY, key.expose().to_owned()),
+            },
+        };
+        // A key with a line break in it cannot be sent; the provider then says that there is none.
+        if let Ok(mut value) = HeaderValue::from_str(&text) {
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// The credential that a client sent in the form of `dialect`'s vendor; dummies count as none.
+pub fn client_credential(dialect: DialectId, headers: &HeaderMap) -> Option<Credential> {
+    let candidates: &[HeaderName] = match dialect {
+        DialectId::OpenAiChat => &[AUTHORIZATION],
+        DialectId::Anthropic => &[X_API_KEY, AUTHORIZATION],
+        DialectId::Gemini => &[X_GOOG_API_KEY],
+    };
+    candidates.iter().find_map(|header| {
+        let text = headers.get(header)?.to_str().ok()?;
+        let key = text.strip_prefix("Bearer ").unwrap_or(text).trim();
+        let is_dummy = key.is_empty() || DUMMY_KEYS.iter().any(|dummy| key.eq_ignore_ascii_case(dummy));
+        (!is_dummy).then(|| Credential::Client { header: header.clone(), value: Secret::new(text) })
+    })
+}
+
+/// True when a client's own credential of `dialect` may be passed on to `provider`: the vendor of that dialect itself.
+pub fn is_vendor_of(provider: &Provider, dialect: DialectId) -> bool {
+    let vendor = match dialect {
+        DialectId::OpenAiChat => "openai",
+        DialectId::Anthropic => "anthropic",
+        DialectId::Gemini => "gemini",
+    };
+    provider.name == vendor
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dummy_keys_count_as_none() {
+        for key in ["Bearer dummy", "Bearer not-needed", "Bearer sk-local", "Bearer ", ""] {
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(key))]);
+            assert_eq!(client_credential(DialectId::OpenAiChat, &headers), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn an_oauth_bearer_is_passed_as_it_came() {
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer oat-1"))]);
+        let credential = client_credential(DialectId::Anthropic, &headers).unwrap();
+        let mut out = HeaderMap::new();
+        credential.apply(Auth::XApiKey, &mut out);
+        assert_eq!(out.get(AUTHORIZATION).unwrap(), "Bearer oat-1");
+        assert!(out.get(X_API_KEY).is_none());
+        assert_eq!(format!("{credential:?}").matches("oat-1").count(), 0);
+    }
+}
