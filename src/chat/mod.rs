@@ -4,15 +4,18 @@
 //! reports a [`Loss`]; it never drops it in silence.
 
 mod collect;
+mod embedding;
 mod error;
 mod event;
 mod loss;
+mod replay;
 mod request;
 mod response;
 mod signature;
 mod usage;
 
 pub use collect::Collector;
+pub use embedding::{EmbeddingInput, EmbeddingRequest, EmbeddingResponse, VectorEncoding};
 pub use error::{ChatError, ErrorKind};
 pub use event::{BlockKind, Delta, Event};
 pub use loss::{Loss, LossKind, Losses};
@@ -24,13 +27,16 @@ pub use response::{Candidate, Response, StopReason};
 pub use signature::{Signature, SignatureOrigin};
 pub use usage::Usage;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
 
 /// A wire format. Few, and each is code; a provider is data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum DialectId {
     /// OpenAI Chat Completions, `POST /v1/chat/completions`.
+    #[serde(rename = "openai_chat")]
     OpenAiChat,
     /// Anthropic Messages, `POST /v1/messages`.
     Anthropic,

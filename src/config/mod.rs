@@ -1,6 +1,23 @@
 //! The one TOML file: its types, loading with field paths in errors, and the validated [`Snapshot`].
 
+mod build;
 pub mod classes;
+pub mod env;
+mod error;
+mod file;
+mod load;
+mod parse;
+mod paths;
+mod providers;
+mod show;
 mod snapshot;
+pub mod state;
+mod values;
+mod watch;
 
+pub use error::{ConfigError, Problem};
+pub use file::File;
+pub use load::{Flags, Inputs};
+pub use paths::Paths;
 pub use snapshot::{Local, LogSettings, OnCloudModel, Server, Snapshot};
+pub use watch::Watch;

@@ -2,7 +2,7 @@
 
 use super::classes::{AutoRule, Class};
 use crate::provider::{Provider, facts::Facts};
-use crate::secret::SecretRef;
+use crate::secret::{Resolver, SecretRef};
 use indexmap::IndexMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub catalogue_ttl: Duration,
     /// The log.
     pub log: LogSettings,
+    /// Resolves the references in here, when they are needed, and keeps what it found as long as this lives.
+    pub secrets: Arc<Resolver>,
     /// What is odd but allowed (a literal key, a pinned model), one readable line each.
     pub warnings: Vec<String>,
 }

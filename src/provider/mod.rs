@@ -8,6 +8,7 @@ pub mod table;
 use crate::chat::DialectId;
 use crate::dialect::Profile;
 use crate::secret::SecretRef;
+use std::fmt;
 use std::time::Duration;
 
 /// One provider as the project ships it.
@@ -67,12 +68,14 @@ pub enum Auth {
 #[serde(rename_all = "snake_case")]
 pub enum ModelList {
     /// `GET /v1/models`, OpenAI's shape (`data[].id`, `created`).
+    #[serde(rename = "openai")]
     OpenAi,
     /// `GET /v1/models?limit=1000`, Anthropic's shape (`data[].id`, `created_at`, `display_name`).
     Anthropic,
     /// `GET /v1beta/models?pageSize=1000`, Google's shape (`models[].name`, `inputTokenLimit`, ...).
     Gemini,
     /// `GET /v1/models`, OpenRouter's shape: OpenAI's with prices, context and abilities.
+    #[serde(rename = "openrouter")]
     OpenRouter,
     /// It has no list.
     None,
@@ -107,7 +110,7 @@ pub enum BodyEdit {
 }
 
 /// A provider as it is used: a row with what the config says over it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Provider {
     /// The name before the slash.
     pub name: String,
@@ -129,6 +132,25 @@ pub struct Provider {
     pub headers: Vec<(String, String)>,
     /// Limits of time.
     pub deadlines: Deadlines,
+}
+
+/// Shows the names of the headers only: a user may have written a credential into one.
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Provider")
+            .field("name", &self.name)
+            .field("endpoints", &self.endpoints)
+            .field("auth", &self.auth)
+            .field("keys", &self.keys)
+            .field("models", &self.models)
+            .field("kind", &self.kind)
+            .field("profile", &self.profile)
+            .field("edits", &self.edits)
+            .field("headers", &headers)
+            .field("deadlines", &self.deadlines)
+            .finish()
+    }
 }
 
 /// A dialect that a provider speaks.

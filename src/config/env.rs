@@ -1,0 +1,67 @@
+//! Every environment variable the gateway reads, in one place (the keys of providers stand in the provider table).
+
+/// A variable, and what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, for the documentation.
+    pub about: &'static str,
+}
+
+const fn variable(name: &'static str, about: &'static str) -> Variable {
+    Variable { name, about }
+}
+
+/// The configuration file; `--config` wins.
+pub const CONFIG: Variable = variable("BIFROST_CONFIG", "The configuration file. `--config` wins over it.");
+/// Local-only mode.
+pub const LOCAL_ONLY: Variable = variable(
+    "BIFROST_LOCAL_ONLY",
+    "`1`, `true`, `yes` or `on`: local-only mode, whatever the file says. `0`, `false`, `no`, `off` or empty: says \
+     nothing. Anything else counts as on, with a warning.",
+);
+/// The addresses to bind.
+pub const HOST: Variable =
+    variable("BIFROST_HOST", "The addresses to bind, with commas between. Wins over `[server] host`.");
+/// The port.
+pub const PORT: Variable = variable("BIFROST_PORT", "The port. Wins over `[server] port`.");
+/// The log's filter.
+pub const LOG: Variable = variable("BIFROST_LOG", "The log's filter, as in `debug`. Wins over `[log] filter`.");
+/// The folder for what outlives a restart.
+pub const STATE_DIR: Variable = variable(
+    "BIFROST_STATE_DIR",
+    "The folder for what outlives a restart: the run-time local switch and the admin token.",
+);
+/// The folder for what can be fetched again.
+pub const CACHE_DIR: Variable =
+    variable("BIFROST_CACHE_DIR", "The folder for what can be fetched again: model lists and facts.");
+/// The home folder.
+pub const HOME: Variable = variable("HOME", "The home folder: what `~` stands for.");
+/// Where configuration lives.
+pub const XDG_CONFIG_HOME: Variable =
+    variable("XDG_CONFIG_HOME", "`$XDG_CONFIG_HOME/bifrost/config.toml` is looked for first; `~/.config` if unset.");
+/// Where state lives.
+pub const XDG_STATE_HOME: Variable =
+    variable("XDG_STATE_HOME", "`$XDG_STATE_HOME/bifrost` is the state folder, unless `BIFROST_STATE_DIR` is set.");
+/// Where caches live.
+pub const XDG_CACHE_HOME: Variable =
+    variable("XDG_CACHE_HOME", "`$XDG_CACHE_HOME/bifrost` is the cache folder, unless `BIFROST_CACHE_DIR` is set.");
+/// No colour.
+pub const NO_COLOR: Variable = variable("NO_COLOR", "Set to anything: no colour in the output (no-color.org).");
+
+/// All of them.
+pub const VARIABLES: [Variable; 12] = [
+    CONFIG,
+    LOCAL_ONLY,
+    HOST,
+    PORT,
+    LOG,
+    STATE_DIR,
+    CACHE_DIR,
+    HOME,
+    XDG_CONFIG_HOME,
+    XDG_STATE_HOME,
+    XDG_CACHE_HOME,
+    NO_COLOR,
+];

@@ -1,0 +1,254 @@
+//! Providers: the shipped rows, with what the file says over them, and the file's own.
+
+use super::build::{Findings, positive};
+use super::file::{DeadlinesTable, ProviderTable};
+use super::parse::nearest;
+use crate::chat::DialectId;
+use crate::dialect::Profile;
+use crate::provider::{
+    Auth, BodyEdit, Deadlines, Endpoint, MLX_LOCAL, ModelList, Provider, ProviderKind, ProviderRow, table, version,
+};
+use indexmap::IndexMap;
+use reqwest::Url;
+use reqwest::header::{HeaderName, HeaderValue};
+
+/// Headers that the gateway itself must set.
+const OURS: [&str; 6] =
+    ["host", "content-length", "transfer-encoding", "connection", "content-type", "accept-encoding"];
+/// Headers that usually carry a credential.
+const CREDENTIALS: [&str; 5] = ["authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"];
+
+/// Every provider by name; `None` for one that is not in use: switched off, or a local one that the file does not name.
+pub(super) type Merged = IndexMap<String, Option<Provider>>;
+
+/// The names that a selector may use.
+pub(super) fn names(merged: &Merged) -> Vec<&str> {
+    merged.keys().map(String::as_str).collect()
+}
+
+/// The file's providers in its order, then the shipped rows. Of those that need no key only the MLX server is in use
+/// without being named in the file: an endpoint that nobody asked for would be probed for nothing.
+pub(super) fn merge(tables: IndexMap<String, ProviderTable>, port: u16, findings: &mut Findings<'_>) -> Merged {
+    let mut merged = Merged::new();
+    for (name, table) in tables {
+        let row = table::ROWS.iter().find(|row| row.name == name);
+        let enabled = table.enabled != Some(false);
+        let provider = provider(&name, row, table, port, findings);
+        merged.insert(name, provider.filter(|_| enabled));
+    }
+    for row in table::ROWS {
+        if !merged.contains_key(row.name) {
+            merged.insert(row.name.to_owned(), (!row.opt_in).then(|| row.provider()));
+        }
+    }
+    merged
+}
+
+/// A provider that only the file knows, before the file is heard.
+fn of_nothing(name: &str, table: &ProviderTable, url: &Url) -> Provider {
+    let dialect =
+        table.dialect.as_ref().and_then(|dialects| dialects.0.first()).copied().unwrap_or(DialectId::OpenAiChat);
+    let (auth, models, profile, edits) = match dialect {
+        DialectId::OpenAiChat => (Auth::Bearer, ModelList::OpenAi, Profile::COMPATIBLE, vec![BodyEdit::IncludeUsage]),
+        DialectId::Anthropic => (Auth::XApiKey, ModelList::Anthropic, Profile::VENDOR, Vec::new()),
+        DialectId::Gemini => (Auth::XGoogApiKey, ModelList::Gemini, Profile::VENDOR, Vec::new()),
+    };
+    let kind = if is_loopback(url) { ProviderKind::Local } else { ProviderKind::Vendor };
+    Provider {
+        name: name.to_owned(),
+        endpoints: vec![Endpoint::new(dialect, url.as_str(), version(dialect))],
+        auth: if table.key.is_some() { auth } else { Auth::None },
+        keys: Vec::new(),
+        models,
+        kind,
+        profile,
+        edits,
+        headers: Vec::new(),
+        deadlines: deadlines_of(kind),
+    }
+}
+
+fn deadlines_of(kind: ProviderKind) -> Deadlines {
+    if kind == ProviderKind::Local { Deadlines::LOCAL } else { Deadlines::CLOUD }
+}
+
+fn provider(
+    name: &str,
+    row: Option<&ProviderRow>,
+    table: ProviderTable,
+    port: u16,
+    findings: &mut Findings<'_>,
+) -> Option<Provider> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+    if name.is_empty() || !name.chars().all(plain) || name == "class" || name == "auto" {
+        let message =
+            "a provider's name has lower-case letters, digits, `-`, `_` and `.` only, and is not `class` or `auto`";
+        findings.wrong(&["providers", name], message);
+        return None;
+    }
+    let url = match &table.base_url {
+        Some(text) => Some(url(name, text, findings)?),
+        None => None,
+    };
+    let mut provider = match (row, &url) {
+        (Some(row), _) => row.provider(),
+        (None, Some(url)) => of_nothing(name, &table, url),
+        (None, None) => {
+            let shipped = nearest(name, table::ROWS.iter().map(|row| row.name));
+            let hint = shipped.map(|near| format!("; or did you mean `{near}`?")).unwrap_or_default();
+            findings.wrong(
+                &["providers", name],
+                format!("no shipped provider has this name, so it needs a `base_url`{hint}"),
+            );
+            return None;
+        }
+    };
+    if let Some(kind) = table.kind {
+        provider.kind = kind;
+        provider.deadlines = deadlines_of(kind);
+    }
+    if let Some(keys) = table.key {
+        findings.literal_key(&["providers", name, "key"], &keys.0);
+        provider.keys = keys.0;
+    }
+    provider.endpoints = endpoints(provider.endpoints, url.as_ref(), table.dialect.map(|dialects| dialects.0));
+    if provider.endpoints.is_empty() {
+        findings.wrong(
+            &["providers", name, "dialect"],
+            "an empty list leaves nothing to speak; leave the key out for the default",
+        );
+        return None;
+    }
+    provider.auth = table.auth.unwrap_or(provider.auth);
+    provider.models = table.models.unwrap_or(provider.models);
+    provider.edits = table.edits.unwrap_or(provider.edits);
+    let profile = &mut provider.profile;
+    profile.reasoning = table.reasoning.unwrap_or(profile.reasoning);
+    profile.token_limit = table.token_limit.unwrap_or(profile.token_limit);
+    profile.developer_role = table.developer_role.unwrap_or(profile.developer_role);
+    profile.cache_markers = table.cache_markers.unwrap_or(profile.cache_markers);
+    profile.reasoning_history = table.reasoning_history.unwrap_or(profile.reasoning_history);
+    profile.json_schema = table.json_schema.unwrap_or(profile.json_schema);
+    provider.deadlines = deadlines(name, table.deadlines, provider.deadlines, findings);
+    headers(name, table.headers, &mut provider.headers, findings);
+    place(&provider, row, port, findings);
+    Some(provider)
+}
+
+/// Reads a base URL. Its parts are not quoted in errors: it may hold a password.
+fn url(name: &str, text: &str, findings: &mut Findings<'_>) -> Option<Url> {
+    let path = ["providers", name, "base_url"];
+    let url = match Url::parse(text.trim()) {
+        Ok(url) => url,
+        Err(error) => {
+            findings.wrong(&path, format!("not a URL ({error}); expected one as in `http://127.0.0.1:8080/v1`"));
+            return None;
+        }
+    };
+    let wrong = match &url {
+        url if !matches!(url.scheme(), "http" | "https") || !url.has_host() => {
+            "expected `http://` or `https://` and a host"
+        }
+        url if !url.username().is_empty() || url.password().is_some() => {
+            "a key does not belong into the URL; use `key`"
+        }
+        url if url.query().is_some() || url.fragment().is_some() => "cannot have a `?` or `#` in it",
+        _ => return Some(url),
+    };
+    findings.wrong(&path, wrong);
+    None
+}
+
+/// True for a literal loopback address or `localhost`, which is all that local-only mode may call.
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The endpoints with another URL, other dialects, or both. The URL takes the place of the first one's; those that stand
+/// beneath the first one's follow it, and those elsewhere are dropped, because nobody said that they moved.
+fn endpoints(from: Vec<Endpoint>, url: Option<&Url>, dialects: Option<Vec<DialectId>>) -> Vec<Endpoint> {
+    let Some(first) = from.first().map(|endpoint| endpoint.base_url.clone()) else { return from };
+    let moved: Vec<Endpoint> = match url {
+        None => from,
+        Some(url) => {
+            let beneath = |endpoint: &Endpoint| {
+                let rest =
+                    endpoint.base_url.strip_prefix(&first).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+                let mut moved = Endpoint::new(endpoint.dialect, url.as_str(), &endpoint.version);
+                moved.base_url.push_str(rest);
+                Some(moved)
+            };
+            from.iter().filter_map(beneath).collect()
+        }
+    };
+    let Some(dialects) = dialects else { return moved };
+    let base = moved.first().map(|endpoint| endpoint.base_url.clone()).unwrap_or_default();
+    let of = |dialect| {
+        let known = moved.iter().find(|endpoint| endpoint.dialect == dialect).cloned();
+        known.unwrap_or_else(|| Endpoint::new(dialect, &base, version(dialect)))
+    };
+    dialects.into_iter().map(of).collect()
+}
+
+fn deadlines(name: &str, table: DeadlinesTable, from: Deadlines, findings: &mut Findings<'_>) -> Deadlines {
+    let mut of = |key, value, default| positive(&["providers", name, "deadlines", key], value, default, findings);
+    Deadlines {
+        connect: of("connect", table.connect, from.connect),
+        first_token: of("first_token", table.first_token, from.first_token),
+        first_token_reasoning: of("first_token_reasoning", table.first_token_reasoning, from.first_token_reasoning),
+        idle: of("idle", table.idle, from.idle),
+        whole_answer: of("whole_answer", table.whole_answer, from.whole_answer),
+    }
+}
+
+fn headers(
+    name: &str,
+    table: IndexMap<String, String>,
+    headers: &mut Vec<(String, String)>,
+    findings: &mut Findings<'_>,
+) {
+    for (header, value) in table {
+        let path = ["providers", name, "headers", header.as_str()];
+        let lower = header.to_ascii_lowercase();
+        if HeaderName::from_bytes(header.as_bytes()).is_err() || OURS.contains(&lower.as_str()) {
+            findings.wrong(&path, "not a header that can be set here");
+        } else if HeaderValue::from_str(&value).is_err() {
+            findings.wrong(&path, "holds characters that no header can carry");
+        }
+        if CREDENTIALS.contains(&lower.as_str()) {
+            findings.odd(
+                &path,
+                "this header usually carries a credential, which stands in the file itself; better `key` and `auth`",
+            );
+        }
+        headers.retain(|(known, _)| !known.eq_ignore_ascii_case(&header));
+        headers.push((header, value));
+    }
+}
+
+/// Checks that what calls itself local is, that no key goes over a network in the clear, and that the gateway does not
+/// call itself.
+fn place(provider: &Provider, row: Option<&ProviderRow>, port: u16, findings: &mut Findings<'_>) {
+    let name = provider.name.as_str();
+    if name == MLX_LOCAL && provider.kind != ProviderKind::Local {
+        findings.wrong(&["providers", name, "kind"], "is always `local`: local-only mode relies on it");
+    }
+    for url in provider.endpoints.iter().filter_map(|endpoint| Url::parse(&endpoint.base_url).ok()) {
+        let path = ["providers", name, "base_url"];
+        let loopback = is_loopback(&url);
+        if provider.kind == ProviderKind::Local && !loopback {
+            let hint = if name == MLX_LOCAL || row.is_none() { "" } else { ", or `kind = \"vendor\"`" };
+            findings.wrong(
+                &path,
+                format!("a local provider needs a loopback address, as in `http://127.0.0.1:11434`{hint}: local-only mode must not reach other machines"),
+            );
+        }
+        if !loopback && url.scheme() == "http" && !provider.keys.is_empty() {
+            findings.odd(&path, "the key goes over the network in the clear; use `https://`");
+        }
+        if loopback && port != 0 && url.port_or_known_default() == Some(port) {
+            findings.wrong(&path, format!("port {port} is the gateway's own: it would call itself"));
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What the local server says of itself, read from the bodies it answers with. No IO.
+
+use serde_json::Value;
+
+/// Which program listens on the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerKind {
+    /// `vllm-mlx serve`, with one model or a registry of several.
+    VllmMlx,
+    /// llama-swap in front of servers that it starts and stops.
+    LlamaSwap,
+    /// Another OpenAI-compatible server.
+    Other,
+}
+
+/// What was learned from one round of questions. A server that did not answer has no `LocalServer`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalServer {
+    /// Which program it is.
+    pub kind: ServerKind,
+    /// It says that it is well.
+    pub healthy: bool,
+    /// The ids it lists. For llama-swap this is only the catalogue: the first entry means nothing.
+    pub models: Vec<String>,
+    /// The ids that are in memory now, as far as it tells.
+    pub loaded: Vec<String>,
+}
+
+/// The bodies of one round; `None` where the server answered with an error or not at all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bodies<'a> {
+    /// `GET /health`.
+    pub health: Option<&'a [u8]>,
+    /// `GET /v1/models`.
+    pub models: Option<&'a [u8]>,
+    /// `GET /running` (llama-swap).
+    pub running: Option<&'a [u8]>,
+    /// `GET /v1/status` (vllm-mlx).
+    pub status: Option<&'a [u8]>,
+}
+
+impl LocalServer {
+    /// Reads one round. Sources: vllm-mlx 0.6.0 and 0.3.0 as recorded, llama-swap's README (`/running`, `/health`).
+    pub fn read(bodies: &Bodies<'_>) -> Self {
+        let json = |body: Option<&[u8]>| body.and_then(|body| serde_json::from_slice::<Value>(body).ok());
+        let health = json(bodies.health);
+        let models = ids(json(bodies.models).as_ref().and_then(|list| list.get("data")), "id", |_| true);
+        if let Some(running) =
+            json(bodies.running).as_ref().and_then(|body| body.get("running")).filter(|it| it.is_array())
+        {
+            let loaded = ids(Some(running), "model", |entry| entry.get("state").is_none_or(|state| state == "ready"));
+            return Self { kind: ServerKind::LlamaSwap, healthy: bodies.health.is_some(), models, loaded };
+        }
+        let Some(loaded_flag) = health.as_ref().and_then(|health| health.get("model_loaded")) else {
+            return Self { kind: ServerKind::Other, healthy: bodies.health.is_some(), loaded: Vec::new(), models };
+        };
+        let status = json(bodies.status);
+        let managed = status.as_ref().and_then(|status| status.pointer("/model_manager/models"));
+        let loaded = match managed {
+            Some(list) => ids(Some(list), "id", |entry| entry.get("loaded") == Some(&Value::Bool(true))),
+            None if loaded_flag == &Value::Bool(true) => models.clone(),
+            None => Vec::new(),
+        };
+        let healthy = health.as_ref().and_then(|health| health.get("status")).is_some_and(|status| status == "healthy");
+        Self { kind: ServerKind::VllmMlx, healthy, models, loaded }
+    }
+
+    /// Whether local-only mode may be switched on by hand.
+    pub fn verdict(server: Option<&Self>, url: &str) -> Verdict {
+        let Some(server) = server else {
+            return Verdict::refused(
+                format!("nothing answers at {url}"),
+                "Start the local server (`launchctl start dev.bifrost.vllm-mlx`, or your own vllm-mlx or llama-swap) and try again.",
+            );
+        };
+        if !server.healthy {
+            return Verdict::refused(
+                format!("the server at {url} answers, but its /health does not say that it is well"),
+                "Look into the server's log, restart it, and try again.",
+            );
+        }
+        if server.models.is_empty() {
+            return Verdict::refused(
+                format!("the server at {url} lists no model"),
+                "Start it with a model (`vllm-mlx serve <HuggingFace id> --port 11434`) and try again.",
+            );
+        }
+        Verdict::Proven
+    }
+}
+
+/// Whether local-only mode may be switched on by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The server is there.
+    Proven,
+    /// It is not.
+    Refused {
+        /// What was found.
+        reason: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+}
+
+impl Verdict {
+    fn refused(reason: String, remedy: &'static str) -> Self {
+        Self::Refused { reason, remedy }
+    }
+}
+
+fn ids(list: Option<&Value>, key: &str, keep: impl Fn(&Value) -> bool) -> Vec<String> {
+    let entries = list.and_then(Value::as_array).into_iter().flatten();
+    entries.filter(|entry| keep(entry)).filter_map(|entry| entry.get(key)?.as_str().map(str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODELS: &[u8] =
+        br#"{"object":"list","data":[{"id":"tiny","object":"model"},{"id":"noise","object":"model"}]}"#;
+
+    #[test]
+    fn plain_vllm_mlx_serves_what_it_lists() {
+        let health = br#"{"status":"healthy","model_loaded":true,"model_name":"tiny","engine_type":"batched"}"#;
+        let models = br#"{"object":"list","data":[{"id":"tiny"}]}"#;
+        let server = LocalServer::read(&Bodies { health: Some(health), models: Some(models), ..Bodies::default() });
+        assert_eq!((server.kind, server.healthy, server.loaded), (ServerKind::VllmMlx, true, vec!["tiny".to_owned()]));
+    }
+
+    #[test]
+    fn an_unloaded_vllm_mlx_is_healthy_with_nothing_in_memory() {
+        let health = br#"{"status":"healthy","model_loaded":false,"residency_state":"unloaded"}"#;
+        let server = LocalServer::read(&Bodies { health: Some(health), models: Some(MODELS), ..Bodies::default() });
+        assert!(server.healthy && server.loaded.is_empty());
+    }
+
+    #[test]
+    fn a_registry_tells_what_is_loaded_by_status() {
+        let health = br#"{"status":"healthy","model_loaded":true,"model_name":null}"#;
+        let status = br#"{"model_manager":{"models":[{"id":"tiny","loaded":true},{"id":"noise","loaded":false}]}}"#;
+        let bodies = Bodies { health: Some(health), models: Some(MODELS), status: Some(status), running: None };
+        assert_eq!(LocalServer::read(&bodies).loaded, ["tiny"]);
+    }
+
+    #[test]
+    fn llama_swap_tells_what_is_loaded_by_running() {
+        let running = br#"{"running":[{"model":"noise","state":"ready"},{"model":"tiny","state":"starting"}]}"#;
+        let bodies = Bodies { health: Some(b"OK"), models: Some(MODELS), running: Some(running), status: None };
+        let server = LocalServer::read(&bodies);
+        assert_eq!((server.kind, server.healthy), (ServerKind::LlamaSwap, true));
+        assert_eq!(server.loaded, ["noise"]);
+    }
+
+    #[test]
+    fn garbage_on_the_port_is_no_proof() {
+        let verdict =
+            |bodies: &Bodies<'_>| LocalServer::verdict(Some(&LocalServer::read(bodies)), "http://127.0.0.1:11434");
+        let garbage =
+            Bodies { health: Some(b"<html>"), models: Some(b"<html>"), running: Some(b"<html>"), status: Some(b"[]") };
+        assert!(matches!(verdict(&garbage), Verdict::Refused { .. }));
+        let empty = Bodies {
+            health: Some(b"{\"status\":\"healthy\",\"model_loaded\":true}"),
+            models: Some(b"{\"data\":[]}"),
+            ..Bodies::default()
+        };
+        assert!(matches!(verdict(&empty), Verdict::Refused { reason, .. } if reason.contains("lists no model")));
+        assert!(
+            matches!(LocalServer::verdict(None, "u"), Verdict::Refused { reason, .. } if reason.contains("nothing answers"))
+        );
+    }
+}

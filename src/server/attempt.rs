@@ -1,0 +1,345 @@
+//! One call of one target: the body it gets, the answer it gives.
+
+use super::exchange::Exchange;
+use super::relay::{Relay, RelayOptions};
+use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Response, SignatureOrigin, Usage};
+use crate::dialect;
+use crate::provider::{BodyEdit, Endpoint, MLX_LOCAL, Provider};
+use crate::route::Target;
+use crate::upstream::auth::{self, Credential};
+use crate::upstream::{Answer, Call, Failure, OriginalError, Outcome, Phase};
+use crate::wire::json::{self, Object};
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Method};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Headers of the client's that its own vendor gets to see.
+const FORWARDED: [&str; 6] =
+    ["anthropic-beta", "anthropic-version", "openai-organization", "openai-project", "openai-beta", "idempotency-key"];
+
+/// The version that requests to Anthropic's dialect name when the client named none.
+const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
+
+/// A target that answers.
+pub enum Live {
+    /// The whole answer, in the client's dialect.
+    Whole(Whole),
+    /// A stream whose first content has come.
+    Stream(Box<Relay>, AnswerFacts),
+}
+
+/// A whole answer, in the client's dialect.
+pub struct Whole {
+    /// The body.
+    pub body: Bytes,
+    /// What is known of it.
+    pub facts: AnswerFacts,
+    /// Token counts.
+    pub usage: Option<Usage>,
+}
+
+impl Live {
+    /// What is known of the answer besides its body.
+    pub fn facts(&self) -> &AnswerFacts {
+        match self {
+            Self::Whole(whole) => &whole.facts,
+            Self::Stream(_, facts) => facts,
+        }
+    }
+}
+
+/// What is known of an answer besides its body.
+pub struct AnswerFacts {
+    /// The provider's headers.
+    pub headers: HeaderMap,
+    /// What the translations could not carry.
+    pub losses: Losses,
+    /// When the answer (its first content, for a stream) was there.
+    pub received: Instant,
+    /// When the call was sent.
+    pub sent: Instant,
+}
+
+/// Asks one target. The future may be dropped at any time; the provider then stops working.
+///
+/// # Errors
+/// It gave no answer; the outcome says what follows.
+pub async fn run(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
+    let provider = &target.provider;
+    let endpoint = provider.endpoint_for(exchange.ingress);
+    let mut losses = Losses::new();
+    let body = prepare(exchange, provider, endpoint, &target.model, &mut losses)?;
+    let sent = Instant::now();
+    let deadline = sent + limit(exchange, provider, body.reasons);
+    let path = dialect::get(endpoint.dialect).chat_path(&target.model, exchange.stream);
+    let answer = ask(exchange, provider, endpoint, &path, body.bytes, deadline).await?;
+    let facts = AnswerFacts { headers: answer.headers.clone(), losses, received: sent, sent };
+    if exchange.stream {
+        let is_events = content_type(&answer.headers).is_none_or(|kind| !kind.contains("json"));
+        if is_events {
+            return stream(exchange, provider, endpoint, answer, body.hide_usage, facts, deadline).await;
+        }
+    }
+    whole(exchange, endpoint, answer, facts, deadline).await
+}
+
+/// Sends `body` to `path` of a provider and waits for the head of a good answer.
+///
+/// # Errors
+/// It could not be reached, or answered with an error.
+pub async fn ask(
+    exchange: &Exchange,
+    provider: &Provider,
+    endpoint: &Endpoint,
+    path: &str,
+    body: Bytes,
+    deadline: Instant,
+) -> Result<Answer, Failure> {
+    let phase = if exchange.stream { Phase::FirstToken } else { Phase::WholeAnswer };
+    let call = Call {
+        provider: provider.name.clone(),
+        method: Method::POST,
+        url: endpoint.url(path),
+        headers: headers(exchange, provider, endpoint).await?,
+        body,
+        deadline,
+        phase,
+    };
+    let answer = call.send(&exchange.gateway.clients).await?;
+    if answer.status.is_success() {
+        return Ok(answer);
+    }
+    Err(refusal(exchange.ingress, endpoint.dialect, answer, deadline, phase).await)
+}
+
+/// A body as it goes to a provider.
+struct Prepared {
+    bytes: Bytes,
+    /// The gateway asked for usage in the stream, the client did not.
+    hide_usage: bool,
+    reasons: bool,
+}
+
+fn prepare(
+    exchange: &Exchange,
+    provider: &Provider,
+    endpoint: &Endpoint,
+    model: &str,
+    losses: &mut Losses,
+) -> Result<Prepared, Failure> {
+    if endpoint.dialect == exchange.ingress {
+        if provider.name == MLX_LOCAL {
+            // It would answer some bad input with a 500; the client hears of it here, in its own dialect.
+            exchange.request().map_err(Failure::from_error)?;
+            note_ignored(exchange, provider, losses);
+        }
+        return splice(exchange, provider, model).map_err(Failure::from_error);
+    }
+    let mut request = exchange.request().map_err(Failure::from_error)?.clone();
+    model.clone_into(&mut request.model);
+    exchange.gateway.signatures.recall(&mut request, origin_of(endpoint.dialect));
+    let reasons = asks_for_reasoning(&request);
+    let bytes = dialect::get(endpoint.dialect).write_request(&request, &provider.profile, losses);
+    Ok(Prepared { bytes: Bytes::from(bytes), hide_usage: false, reasons })
+}
+
+/// The same dialect on both sides: the client's bytes, with the model's name and the declared edits.
+fn splice(exchange: &Exchange, provider: &Provider, model: &str) -> Result<Prepared, ChatError> {
+    let stripped = match exchange.ingress {
+        DialectId::Anthropic => None::<Vec<u8>>,
+        DialectId::Gemini => None,
+        DialectId::OpenAiChat => None,
+    };
+    let body: &[u8] = stripped.as_deref().unwrap_or(&exchange.body);
+    let object = Object::scan(body).map_err(|error| ChatError::new(ErrorKind::InvalidRequest, error.to_string()))?;
+    let mut edits = object.edit();
+    if exchange.ingress != DialectId::Gemini {
+        edits.set("model", &json::quoted(model));
+    }
+    edits.remove("fallbacks");
+    let mut hide_usage = false;
+    for edit in &provider.edits {
+        match edit {
+            BodyEdit::MaxTokensName if object.member("max_tokens").is_some() => edits.remove("max_completion_tokens"),
+            BodyEdit::MaxTokensName => edits.rename("max_completion_tokens", "max_tokens"),
+            BodyEdit::StopAsList => {
+                if let Some(stop) = object.raw("stop").filter(|stop| stop.starts_with(b"\"")) {
+                    edits.set("stop", &[b"[", stop, b"]"].concat());
+                }
+            }
+            BodyEdit::IncludeUsage if exchange.stream && exchange.ingress == DialectId::OpenAiChat => {
+                hide_usage = dialect::openai_chat::usage_chunk::ask(&object, &mut edits);
+            }
+            BodyEdit::IncludeUsage => {}
+            BodyEdit::DeveloperAsSystem => {}
+        }
+    }
+    let reasons = ["reasoning_effort", "reasoning", "thinking"].iter().any(|name| object.member(name).is_some());
+    Ok(Prepared { bytes: Bytes::from(edits.apply()), hide_usage, reasons })
+}
+
+/// Fields that the provider takes without a word and does not honour.
+fn note_ignored(exchange: &Exchange, provider: &Provider, losses: &mut Losses) {
+    let Ok(object) = Object::scan(&exchange.body) else { return };
+    for field in provider.profile.ignored_fields {
+        if object.raw(field).is_some_and(|value| value != b"null") {
+            losses.dropped(*field);
+        }
+    }
+}
+
+async fn headers(exchange: &Exchange, provider: &Provider, endpoint: &Endpoint) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let accept = if exchange.stream { "text/event-stream, application/json" } else { "application/json" };
+    headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    if endpoint.dialect == exchange.ingress {
+        for name in FORWARDED {
+            if let Some(value) = exchange.headers.get(name) {
+                headers.insert(HeaderName::from_static(name), value.clone());
+            }
+        }
+    }
+    if endpoint.dialect == DialectId::Anthropic && !headers.contains_key("anthropic-version") {
+        headers.insert("anthropic-version", ANTHROPIC_VERSION);
+    }
+    for (name, value) in &provider.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            headers.insert(name, value);
+        }
+    }
+    credential(exchange, provider, endpoint).await?.apply(provider.auth, &mut headers);
+    Ok(headers)
+}
+
+async fn credential(exchange: &Exchange, provider: &Provider, endpoint: &Endpoint) -> Result<Credential, Failure> {
+    match exchange.gateway.key_of(provider).await {
+        Ok(Some(key)) => return Ok(Credential::Own(key)),
+        Err(message) => {
+            let message = format!("The key of {} could not be had: {message}.", provider.name);
+            let error = ChatError::new(ErrorKind::Unavailable, message).with_code("key_unavailable");
+            return Err(Failure::new(Outcome::Auth, error));
+        }
+        Ok(None) => {}
+    }
+    if endpoint.dialect == exchange.ingress
+        && auth::is_vendor_of(provider, exchange.ingress)
+        && let Some(credential) = exchange.client_credential()
+    {
+        return Ok(credential);
+    }
+    Ok(Credential::None)
+}
+
+/// How long the target may take: its own limit, or less if the client says so.
+pub fn limit(exchange: &Exchange, provider: &Provider, reasons: bool) -> Duration {
+    let limit = match (exchange.stream, reasons) {
+        (false, _) => provider.deadlines.whole_answer,
+        (true, false) => provider.deadlines.first_token,
+        (true, true) => provider.deadlines.first_token.max(provider.deadlines.first_token_reasoning),
+    };
+    exchange.timeout.map_or(limit, |shorter| limit.min(shorter))
+}
+
+async fn stream(
+    exchange: &Exchange,
+    provider: &Provider,
+    endpoint: &Endpoint,
+    answer: Answer,
+    hide_usage: bool,
+    mut facts: AnswerFacts,
+    deadline: Instant,
+) -> Result<Live, Failure> {
+    let options = RelayOptions {
+        upstream: endpoint.dialect,
+        ingress: exchange.ingress,
+        stream: exchange.stream_options(),
+        hide_usage,
+        collect: endpoint.dialect != exchange.ingress && exchange.has_tools(),
+        idle: provider.deadlines.idle,
+    };
+    let mut relay = Relay::new(answer.body, &options);
+    relay.until_content(deadline).await?;
+    facts.received = relay.seen().first_content.unwrap_or_else(Instant::now);
+    Ok(Live::Stream(Box::new(relay), facts))
+}
+
+async fn whole(
+    exchange: &Exchange,
+    endpoint: &Endpoint,
+    answer: Answer,
+    mut facts: AnswerFacts,
+    deadline: Instant,
+) -> Result<Live, Failure> {
+    let body = answer.body.whole(deadline, Phase::WholeAnswer).await?;
+    facts.received = Instant::now();
+    let response = dialect::get(endpoint.dialect).parse_response(&body).map_err(Failure::from_error)?;
+    let usage = response.usage;
+    if endpoint.dialect != exchange.ingress {
+        exchange.gateway.signatures.learn(&response);
+    }
+    let body = if exchange.stream {
+        as_stream(exchange, response, &mut facts.losses)
+    } else if endpoint.dialect == exchange.ingress {
+        body
+    } else {
+        Bytes::from(dialect::get(exchange.ingress).write_response(&response, &mut facts.losses))
+    };
+    Ok(Live::Whole(Whole { body, facts, usage }))
+}
+
+/// The client asked for a stream and the provider answered at once.
+fn as_stream(exchange: &Exchange, response: Response, losses: &mut Losses) -> Bytes {
+    let mut encoder = dialect::get(exchange.ingress).encoder(&exchange.stream_options());
+    let mut out = Vec::new();
+    for event in response.into_events() {
+        encoder.encode(&event, &mut out, losses);
+    }
+    encoder.finish(&mut out, losses);
+    Bytes::from(out)
+}
+
+/// Reads an error answer; the client gets its very bytes if they are in its own dialect.
+async fn refusal(ingress: DialectId, dialect: DialectId, answer: Answer, deadline: Instant, phase: Phase) -> Failure {
+    let status = answer.status.as_u16();
+    let retry_after = retry_after(&answer.headers);
+    let body = match answer.body.whole(deadline, phase).await {
+        Ok(body) => body,
+        Err(failure) => return failure,
+    };
+    let mut error = dialect::get(dialect).parse_error(status, &body);
+    error.retry_after = retry_after.or(error.retry_after);
+    let mut failure = Failure::from_error(error);
+    let speaks_it =
+        Object::scan(&body).is_ok_and(|object| object.raw("error").is_some_and(|error| error.starts_with(b"{")));
+    if dialect == ingress && speaks_it {
+        failure.original = Some(OriginalError { status, body });
+    }
+    failure
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let number =
+        |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok().filter(|number| *number >= 0.0);
+    let millis = number("retry-after-ms").map(|millis| millis / 1_000.0);
+    millis.or_else(|| number("retry-after")).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+}
+
+fn content_type(headers: &HeaderMap) -> Option<&str> {
+    headers.get(CONTENT_TYPE)?.to_str().ok()
+}
+
+fn asks_for_reasoning(request: &Request) -> bool {
+    request.reasoning.as_ref().is_some_and(|reasoning| reasoning.mode != crate::chat::ReasoningMode::Off)
+}
+
+/// Whose proofs a provider of `dialect` can verify.
+fn origin_of(dialect: DialectId) -> SignatureOrigin {
+    match dialect {
+        DialectId::OpenAiChat => SignatureOrigin::Unknown,
+        DialectId::Anthropic => SignatureOrigin::Anthropic,
+        DialectId::Gemini => SignatureOrigin::Gemini,
+    }
+}

@@ -1,0 +1,237 @@
+//! A chat request: read, planned, asked, and told to the client.
+
+use super::attempt::{Live, Whole};
+use super::exchange::{Exchange, try_targets};
+use super::relay::Relay;
+use super::{Gateway, body, reply};
+use crate::chat::{ChatError, DialectId, Event, Losses};
+use crate::dialect::{self, StreamEncoder, UrlHints};
+use crate::observe::{AttemptRecord, Operation};
+use crate::route::Plan;
+use crate::upstream::Failure;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, StatusCode};
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Headers are held back so long for the first real content.
+const HOLD: Duration = Duration::from_secs(10);
+/// A waiting client gets a sign of life this often.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Answers a chat request of `ingress`.
+pub async fn answer(
+    gateway: Arc<Gateway>,
+    ingress: DialectId,
+    hints: UrlHints,
+    json_array: bool,
+    request: Request,
+) -> Response {
+    let (parts, incoming) = request.into_parts();
+    let mut exchange = Exchange::begin(gateway, ingress, Operation::Chat, parts.headers, hints);
+    exchange.json_array = json_array;
+    let planned = match body::read(incoming, &exchange.snapshot.server).await.and_then(|body| exchange.read(body)) {
+        Ok(()) => exchange.gateway.plan(&exchange).await,
+        Err(error) => Err(error),
+    };
+    match planned {
+        Err(error) => refuse(&exchange, &Failure::from_error(error)),
+        Ok(plan) => {
+            exchange.planned(&plan);
+            respond(Arc::new(exchange), plan).await
+        }
+    }
+}
+
+/// An error before anything was sent.
+pub fn refuse(exchange: &Exchange, failure: &Failure) -> Response {
+    let mut response = reply::failure(exchange.ingress, failure, &exchange.id);
+    exchange.failed(&failure.error, response.status().as_u16());
+    tell(exchange, response.headers_mut());
+    response
+}
+
+/// The headers that tell what happened so far.
+pub fn tell(exchange: &Exchange, headers: &mut HeaderMap) {
+    let record = exchange.record();
+    reply::put(headers, reply::REQUEST_ID, &exchange.id);
+    if let Some(provider) = &record.provider {
+        reply::put(headers, reply::PROVIDER, provider);
+    }
+    if let Some(model) = &record.model {
+        reply::put(headers, reply::MODEL, model);
+    }
+    if let Some(class) = &record.class {
+        let reason = record.class_reason.as_ref().map_or_else(String::new, |reason| format!("; {reason}"));
+        reply::put(headers, reply::CLASS, &format!("{class}{reason}"));
+    }
+    if let Some(asked) = &record.substituted {
+        reply::put(headers, reply::SUBSTITUTED, asked);
+    }
+    if !record.attempts.is_empty() {
+        let trail: Vec<String> = record.attempts.iter().map(trail_entry).collect();
+        reply::put(headers, reply::ATTEMPTS, &trail.join(", "));
+    }
+    if let (Some(first), Some(_)) = (record.attempts.first().filter(|_| record.attempts.len() > 1), &record.provider) {
+        reply::put(headers, reply::FALLBACK, &format!("{}/{}", first.provider, first.model));
+    }
+    if let Some(overhead) = record.overhead {
+        reply::put(headers, reply::OVERHEAD, &overhead.as_micros().to_string());
+    }
+    reply::put_losses(headers, &record.losses);
+}
+
+/// One attempt in the trail: `provider/model outcome 12ms`.
+fn trail_entry(attempt: &AttemptRecord) -> String {
+    format!("{}/{} {} {}ms", attempt.provider, attempt.model, attempt.outcome, attempt.millis)
+}
+
+type Trying = Pin<Box<dyn Future<Output = Result<Live, Failure>> + Send>>;
+
+async fn respond(exchange: Arc<Exchange>, plan: Plan) -> Response {
+    let mut trying: Trying = Box::pin(try_targets(Arc::clone(&exchange), plan));
+    if !exchange.stream {
+        return settled(&exchange, trying.await);
+    }
+    tokio::select! {
+        biased;
+        done = &mut trying => settled(&exchange, done),
+        () = tokio::time::sleep(HOLD) => pending(exchange, trying),
+    }
+}
+
+/// The answer, or the failure, is known before the headers are sent.
+fn settled(exchange: &Arc<Exchange>, done: Result<Live, Failure>) -> Response {
+    let (mut response, upstream) = match done {
+        Err(failure) => return refuse(exchange, &failure),
+        Ok(Live::Whole(Whole { body, facts, usage })) => {
+            exchange.finished(usage, &Losses::new(), None, body.len() as u64);
+            let response = if exchange.stream {
+                reply::stream(Body::from(body), exchange.json_array)
+            } else {
+                reply::json(StatusCode::OK, body)
+            };
+            (response, facts.headers)
+        }
+        Ok(Live::Stream(relay, facts)) => {
+            let delivery = Delivery::new(Arc::clone(exchange), Source::Relay(relay));
+            (reply::stream(delivery.into_body(), exchange.json_array), facts.headers)
+        }
+    };
+    reply::put_upstream(response.headers_mut(), &upstream);
+    tell(exchange, response.headers_mut());
+    response
+}
+
+/// The client must hear something before the answer is known.
+fn pending(exchange: Arc<Exchange>, trying: Trying) -> Response {
+    let id = exchange.id.clone();
+    let json_array = exchange.json_array;
+    let class = exchange.record().class.clone();
+    exchange.record().status = 200;
+    let delivery = Delivery::new(exchange, Source::Trying(trying));
+    let mut response = reply::stream(delivery.into_body(), json_array);
+    reply::put(response.headers_mut(), reply::REQUEST_ID, &id);
+    reply::put(response.headers_mut(), reply::PROVIDER, "pending");
+    if let Some(class) = class {
+        reply::put(response.headers_mut(), reply::CLASS, &class);
+    }
+    response
+}
+
+/// A body on its way to the client. Dropped when the client leaves, and with it the provider's connection.
+struct Delivery {
+    exchange: Arc<Exchange>,
+    source: Source,
+    /// Writes signs of life and errors while no relay does.
+    encoder: Box<dyn StreamEncoder>,
+    next_sign: Instant,
+    bytes: u64,
+}
+
+enum Source {
+    Trying(Trying),
+    Relay(Box<Relay>),
+    Ended,
+}
+
+impl Delivery {
+    fn new(exchange: Arc<Exchange>, source: Source) -> Self {
+        let encoder = dialect::get(exchange.ingress).encoder(&exchange.stream_options());
+        Self { exchange, source, encoder, next_sign: Instant::now(), bytes: 0 }
+    }
+
+    fn into_body(mut self) -> Body {
+        // A relay has content ready; a client that waits gets its first sign of life at once.
+        if matches!(self.source, Source::Relay(_)) {
+            self.next_sign += KEEP_ALIVE;
+        }
+        Body::from_stream(stream::unfold(self, |mut delivery| async move {
+            let bytes = delivery.next().await?;
+            delivery.bytes += bytes.len() as u64;
+            delivery.next_sign = Instant::now() + KEEP_ALIVE;
+            Some((Ok::<_, Infallible>(bytes), delivery))
+        }))
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            match &mut self.source {
+                Source::Ended => return None,
+                Source::Trying(trying) => tokio::select! {
+                    biased;
+                    done = trying => match done {
+                        Ok(Live::Stream(relay, _)) => self.source = Source::Relay(relay),
+                        Ok(Live::Whole(Whole { body, usage, .. })) => {
+                            self.source = Source::Ended;
+                            self.exchange.finished(usage, &Losses::new(), None, body.len() as u64);
+                            return Some(body);
+                        }
+                        Err(failure) => return Some(self.fail(&failure.error)),
+                    },
+                    () = tokio::time::sleep_until(self.next_sign) => {
+                        let mut out = Vec::new();
+                        self.encoder.keep_alive(&mut out);
+                        return Some(Bytes::from(out));
+                    }
+                },
+                Source::Relay(relay) => tokio::select! {
+                    biased;
+                    bytes = relay.next() => match bytes {
+                        Some(bytes) => return Some(bytes),
+                        None => self.end(),
+                    },
+                    () = tokio::time::sleep_until(self.next_sign) => return Some(relay.keep_alive()),
+                },
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &ChatError) -> Bytes {
+        let mut error = error.clone();
+        error.request_id = Some(self.exchange.id.clone());
+        let mut out = Vec::new();
+        self.encoder.encode(&Event::Error(error.clone()), &mut out, &mut Losses::new());
+        self.exchange.failed(&error, StatusCode::OK.as_u16());
+        self.source = Source::Ended;
+        Bytes::from(out)
+    }
+
+    fn end(&mut self) {
+        if let Source::Relay(mut relay) = std::mem::replace(&mut self.source, Source::Ended) {
+            if let Some(answer) = relay.take_collected() {
+                self.exchange.gateway.signatures.learn(&answer);
+            }
+            let seen = relay.seen();
+            self.exchange.finished(seen.usage, &seen.losses, seen.error.as_ref(), self.bytes);
+        }
+    }
+}

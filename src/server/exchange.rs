@@ -1,0 +1,255 @@
+//! One request of a client, from accept to log line.
+
+use super::attempt::{self, AnswerFacts};
+use super::{Gateway, gate};
+use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Usage};
+use crate::config::Snapshot;
+use crate::dialect::{self, StreamOptions, UrlHints};
+use crate::observe::{AttemptRecord, ExchangeRecord, InFlight, Operation};
+use crate::route::{Plan, Target};
+use crate::upstream::auth::{self, Credential};
+use crate::upstream::{Failure, Outcome};
+use crate::wire::json::Object;
+use bytes::Bytes;
+use http::HeaderMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
+
+/// One request of a client. Its end is written down exactly once, when the last holder lets go: whether it was answered,
+/// failed, was left by its client or ended in a panic.
+pub struct Exchange {
+    /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// The configuration that holds from start to end.
+    pub snapshot: Arc<Snapshot>,
+    /// The gateway's id of the exchange.
+    pub id: String,
+    /// The dialect that the client spoke.
+    pub ingress: DialectId,
+    /// The client's headers.
+    pub headers: HeaderMap,
+    /// The client's body.
+    pub body: Bytes,
+    /// What the URL says.
+    pub hints: UrlHints,
+    /// The client wants a stream.
+    pub stream: bool,
+    /// The client wants the stream as one JSON array.
+    pub json_array: bool,
+    /// The model string as the client wrote it.
+    pub asked: String,
+    /// `x-bifrost-class`, which goes before the model string.
+    pub class: Option<String>,
+    /// The client's own limit for a target.
+    pub timeout: Option<Duration>,
+    /// Nothing may leave the machine for this request.
+    pub local_only: bool,
+    started: Instant,
+    parsed: OnceLock<Result<Request, ChatError>>,
+    record: Mutex<ExchangeRecord>,
+    _in_flight: InFlight,
+}
+
+impl Exchange {
+    /// Begins an exchange. What is missing in the body is found out by [`Exchange::read`].
+    pub fn begin(
+        gateway: Arc<Gateway>,
+        ingress: DialectId,
+        operation: Operation,
+        headers: HeaderMap,
+        hints: UrlHints,
+    ) -> Self {
+        let snapshot = gateway.snapshot();
+        let id = gate::request_id(&headers).to_owned();
+        let local_only = gateway.mode.is_on() || asks_local_only(&headers);
+        let class =
+            header(&headers, "x-bifrost-class").map(|class| class.trim().trim_start_matches("class/").to_owned());
+        let timeout =
+            header(&headers, "x-bifrost-timeout-ms").and_then(|text| text.parse().ok()).map(Duration::from_millis);
+        let record = ExchangeRecord::begin(id.clone(), ingress, operation, local_only);
+        let in_flight = gateway.observer.in_flight();
+        Self {
+            gateway,
+            snapshot,
+            id,
+            ingress,
+            headers,
+            body: Bytes::new(),
+            hints,
+            stream: false,
+            json_array: false,
+            asked: String::new(),
+            class: class.filter(|class| !class.is_empty()),
+            timeout,
+            local_only,
+            started: Instant::now(),
+            parsed: OnceLock::new(),
+            record: Mutex::new(record),
+            _in_flight: in_flight,
+        }
+    }
+
+    /// Takes the body and finds the few fields that the way depends on.
+    ///
+    /// # Errors
+    /// It is no JSON object, or names no model.
+    pub fn read(&mut self, body: Bytes) -> Result<(), ChatError> {
+        self.body = body;
+        self.record().bytes_in = self.body.len() as u64;
+        let object = Object::scan(&self.body).map_err(|error| {
+            ChatError::new(ErrorKind::InvalidRequest, format!("The request could not be read: {error}."))
+                .with_code("invalid_json")
+        })?;
+        let named = self.hints.model.clone().or_else(|| object.string("model").map(std::borrow::Cow::into_owned));
+        self.stream = self.hints.stream.unwrap_or_else(|| object.boolean("stream") == Some(true));
+        self.asked = named.or_else(|| self.class.clone()).filter(|model| !model.trim().is_empty()).ok_or_else(|| {
+            let message = "The request names no model. Set `model` to a task class (`coding`), `auto`, or `provider/model`; GET /v1/models lists them.";
+            ChatError::invalid("model", message).with_code("model_missing")
+        })?;
+        let mut record = self.record();
+        record.requested_model.clone_from(&self.asked);
+        record.stream = self.stream;
+        drop(record);
+        Ok(())
+    }
+
+    /// The request in the neutral form; read once, and only where somebody needs it.
+    ///
+    /// # Errors
+    /// The body is wrong at some field.
+    pub fn request(&self) -> Result<&Request, ChatError> {
+        let parsed = self.parsed.get_or_init(|| dialect::get(self.ingress).parse_request(&self.body, &self.hints));
+        parsed.as_ref().map_err(Clone::clone)
+    }
+
+    /// The request declares tools.
+    pub fn has_tools(&self) -> bool {
+        self.request().is_ok_and(|request| !request.tools.is_empty())
+    }
+
+    /// The client of an OpenAI stream asked for usage.
+    pub fn include_usage(&self) -> bool {
+        self.request().is_ok_and(|request| request.include_usage)
+    }
+
+    /// How a stream is to be written to the client.
+    pub fn stream_options(&self) -> StreamOptions {
+        StreamOptions {
+            include_usage: self.include_usage(),
+            model: self.asked.clone(),
+            json_array: self.json_array,
+            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            id: self.id.clone(),
+        }
+    }
+
+    /// The client's own credential of the vendor whose dialect it speaks, unless the gateway's keys stand in that place.
+    pub fn client_credential(&self) -> Option<Credential> {
+        if self.local_only || !self.snapshot.server.api_keys.is_empty() {
+            return None;
+        }
+        auth::client_credential(self.ingress, &self.headers)
+    }
+
+    /// The record, for whoever learns something.
+    pub fn record(&self) -> MutexGuard<'_, ExchangeRecord> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down what the plan decided.
+    pub fn planned(&self, plan: &Plan) {
+        let mut record = self.record();
+        record.class.clone_from(&plan.class);
+        record.class_reason.clone_from(&plan.class_reason);
+        record.substituted.clone_from(&plan.substituted);
+    }
+
+    /// Writes down an attempt.
+    pub fn attempted(&self, target: &Target, outcome: Outcome, began: Instant, error: Option<&ChatError>) {
+        let mut record = self.record();
+        record.attempts.push(AttemptRecord {
+            provider: target.provider.name.clone(),
+            model: target.model.clone(),
+            outcome: outcome.label(),
+            status: error.and_then(|error| error.status),
+            millis: began.elapsed().as_millis() as u64,
+            error: error.map(|error| error.message.clone()),
+        });
+    }
+
+    /// Writes down who answers, and what that answer is known to be.
+    pub fn answered(&self, target: &Target, facts: &AnswerFacts) {
+        let own = facts.sent.duration_since(self.started) + facts.received.elapsed();
+        let mut record = self.record();
+        record.provider = Some(target.provider.name.clone());
+        record.model = Some(target.model.clone());
+        record.losses.extend(&facts.losses);
+        record.upstream_request_id = super::reply::upstream_id(&facts.headers).map(str::to_owned);
+        record.first_token = self.stream.then(|| facts.received.duration_since(self.started));
+        record.overhead = Some(own);
+        record.status = 200;
+    }
+
+    /// Writes down the end of an answer.
+    pub fn finished(&self, usage: Option<Usage>, losses: &Losses, error: Option<&ChatError>, bytes_out: u64) {
+        let mut record = self.record();
+        record.usage = usage;
+        record.losses.extend(losses);
+        record.bytes_out = bytes_out;
+        record.cancelled = false;
+        record.error = error.map(Into::into);
+    }
+
+    /// Writes down a failure that the client is told with `status`.
+    pub fn failed(&self, error: &ChatError, status: u16) {
+        let mut record = self.record();
+        record.status = status;
+        record.cancelled = false;
+        record.error = Some(error.into());
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let mut record = std::mem::take(self.record.get_mut().unwrap_or_else(PoisonError::into_inner));
+        record.total = self.started.elapsed();
+        self.gateway.observer.finish(record);
+    }
+}
+
+/// Asks the targets of a plan in turn until one answers. Retries, breakers and queues have their place here.
+///
+/// # Errors
+/// The failure of the target that was asked last.
+pub async fn try_targets(exchange: Arc<Exchange>, plan: Plan) -> Result<attempt::Live, Failure> {
+    let mut last = None;
+    for target in &plan.targets {
+        let began = Instant::now();
+        match attempt::run(&exchange, target).await {
+            Ok(live) => {
+                exchange.attempted(target, Outcome::Ok, began, None);
+                exchange.answered(target, live.facts());
+                return Ok(live);
+            }
+            Err(failure) => {
+                exchange.attempted(target, failure.outcome, began, Some(&failure.error));
+                if failure.outcome.disposition() == crate::upstream::Disposition::Return {
+                    return Err(failure);
+                }
+                last = Some(failure);
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| Failure::from_error(ChatError::new(ErrorKind::Internal, "The plan had no target."))))
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// `x-bifrost-local: true`: nothing may leave the machine for this request.
+pub fn asks_local_only(headers: &HeaderMap) -> bool {
+    let yes = |text: &str| matches!(text.trim().to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on");
+    header(headers, "x-bifrost-local").is_some_and(yes)
+}

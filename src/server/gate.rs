@@ -1,0 +1,91 @@
+//! The one way in: guards before, the request's id and panics after.
+
+use super::{Gateway, guard, reply, routes};
+use crate::chat::{ChatError, ErrorKind};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use futures_util::FutureExt;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ORIGIN, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use tracing::error;
+use uuid::Uuid;
+
+/// An id of the client's longer than this is replaced; in bytes.
+const MAX_REQUEST_ID: usize = 128;
+
+/// Lets a request through to its route, or refuses it in its own dialect.
+pub async fn pass(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
+    let ingress = routes::dialect_of(request.uri().path(), request.headers());
+    let id = take_or_make_id(request.headers_mut());
+    let snapshot = gateway.snapshot();
+    let rules = guard::Rules {
+        allowed_hosts: &snapshot.server.allowed_hosts,
+        allowed_origins: &snapshot.server.allowed_origins,
+        bound: &snapshot.server.hosts,
+    };
+    let origin =
+        request.headers().get(ORIGIN).filter(|origin| guard::is_allowed_origin(&rules, origin.as_bytes())).cloned();
+    let mut response = match check(&gateway, &rules, &request) {
+        Err(error) => reply::error(ingress, &error, &id),
+        Ok(()) if request.method() == Method::OPTIONS && origin.is_some() => preflight(),
+        Ok(()) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+            Ok(response) => response,
+            Err(_) => {
+                error!(request_id = %id, "a request ended in a panic; this is a defect of Bifrost's");
+                let message =
+                    "Bifrost failed on this request; the defect is in its log. Other requests are not affected.";
+                reply::error(ingress, &ChatError::new(ErrorKind::Internal, message).with_code("internal_error"), &id)
+            }
+        },
+    };
+    let headers = response.headers_mut();
+    if !headers.contains_key(reply::REQUEST_ID) {
+        reply::put(headers, reply::REQUEST_ID, &id);
+    }
+    if let Some(origin) = origin {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
+        headers.insert(VARY, HeaderValue::from_static("origin"));
+    }
+    response
+}
+
+/// The id of the exchange; [`pass`] has put it into the headers.
+pub fn request_id(headers: &HeaderMap) -> &str {
+    headers.get(reply::REQUEST_ID).and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+fn check(gateway: &Gateway, rules: &guard::Rules<'_>, request: &Request) -> Result<(), ChatError> {
+    guard::check_source(rules, request.uri(), request.headers())?;
+    guard::check_content_type(request.method(), request.headers())?;
+    let path = request.uri().path();
+    // The admin routes ask for their own token, and the probes of launchd and friends carry no key.
+    if path.starts_with("/admin/") || path == "/health" || path == "/ready" || request.method() == Method::OPTIONS {
+        return Ok(());
+    }
+    guard::check_key(&gateway.client_keys(), request.uri(), request.headers())
+}
+
+fn preflight() -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+    response.headers_mut().insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*, authorization"));
+    response
+}
+
+fn take_or_make_id(headers: &mut HeaderMap) -> String {
+    let given = headers.get(reply::REQUEST_ID).and_then(|value| value.to_str().ok());
+    if let Some(id) = given.filter(|id| !id.is_empty() && id.len() <= MAX_REQUEST_ID) {
+        return id.to_owned();
+    }
+    let id = Uuid::now_v7().to_string();
+    reply::put(headers, reply::REQUEST_ID, &id);
+    id
+}

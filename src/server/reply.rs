@@ -1,0 +1,119 @@
+//! What goes back to a client: errors in its own dialect, and the headers that tell the truth.
+
+use crate::chat::{ChatError, DialectId, Losses};
+use crate::dialect;
+use crate::upstream::Failure;
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
+
+/// The gateway's id of the exchange.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Who answered; `pending` when the headers had to go first.
+pub const PROVIDER: HeaderName = HeaderName::from_static("x-bifrost-provider");
+/// The model that answered, in the provider's naming.
+pub const MODEL: HeaderName = HeaderName::from_static("x-bifrost-model");
+/// The task class and why it was chosen.
+pub const CLASS: HeaderName = HeaderName::from_static("x-bifrost-class");
+/// Every attempt: `provider/model outcome milliseconds`.
+pub const ATTEMPTS: HeaderName = HeaderName::from_static("x-bifrost-attempts");
+/// The target that should have answered, when another one did.
+pub const FALLBACK: HeaderName = HeaderName::from_static("x-bifrost-fallback");
+/// The model that was asked for, when local-only mode put another in its place.
+pub const SUBSTITUTED: HeaderName = HeaderName::from_static("x-bifrost-substituted");
+/// What the translation could not carry.
+pub const LOSS: HeaderName = HeaderName::from_static("x-bifrost-loss");
+/// The gateway's own share of the time, in microseconds.
+pub const OVERHEAD: HeaderName = HeaderName::from_static("x-bifrost-overhead-us");
+/// The provider's own id of the request.
+pub const UPSTREAM_ID: HeaderName = HeaderName::from_static("x-bifrost-upstream-request-id");
+
+/// A header longer than this is cut; its whole text is in the exchange record. In bytes.
+const MAX_HEADER: usize = 2_048;
+
+/// An error in the client's dialect.
+pub fn error(ingress: DialectId, error: &ChatError, request_id: &str) -> Response {
+    let mut error = error.clone();
+    error.request_id = Some(request_id.to_owned());
+    let (status, body) = dialect::get(ingress).write_error(&error);
+    // A status that is none of HTTP's would be a provider's invention.
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut response = json(status, body);
+    if let Some(wait) = error.retry_after {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs_f64().ceil().max(1.0) as u64));
+    }
+    put(response.headers_mut(), REQUEST_ID, request_id);
+    response
+}
+
+/// A provider's failure: its own words where they are in the client's dialect, else rewritten.
+pub fn failure(ingress: DialectId, failure: &Failure, request_id: &str) -> Response {
+    let mut response = error(ingress, &failure.error, request_id);
+    if let Some(original) = &failure.original {
+        if let Ok(status) = StatusCode::from_u16(original.status) {
+            *response.status_mut() = status;
+        }
+        *response.body_mut() = Body::from(original.body.clone());
+    }
+    response
+}
+
+/// A JSON answer.
+pub fn json(status: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The head of a stream.
+pub fn stream(body: Body, json_array: bool) -> Response {
+    let mut response = Response::new(body);
+    let kind = if json_array { "application/json" } else { "text/event-stream; charset=utf-8" };
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// Sets a header, with whatever HTTP cannot say in one taken out.
+pub fn put(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    let mut clean: String =
+        text.chars().map(|letter| if letter.is_ascii_graphic() || letter == ' ' { letter } else { '?' }).collect();
+    if clean.len() > MAX_HEADER {
+        clean.truncate(MAX_HEADER - 3);
+        clean.push_str("...");
+    }
+    if let Ok(value) = HeaderValue::from_str(&clean) {
+        headers.insert(name, value);
+    }
+}
+
+/// Tells the losses, if there are any.
+pub fn put_losses(headers: &mut HeaderMap, losses: &Losses) {
+    if !losses.is_empty() {
+        put(headers, LOSS, &losses.to_string());
+    }
+}
+
+/// Hands on what a client can use of the provider's headers: when to come back, its limits, and the provider's id.
+pub fn put_upstream(headers: &mut HeaderMap, upstream: &HeaderMap) {
+    for (name, value) in upstream {
+        let text = name.as_str();
+        if text == "retry-after"
+            || text == "retry-after-ms"
+            || text.starts_with("x-ratelimit-")
+            || text.starts_with("anthropic-ratelimit-")
+        {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    if let Some(id) = upstream_id(upstream) {
+        put(headers, UPSTREAM_ID, id);
+    }
+}
+
+/// The provider's own id of the request.
+pub fn upstream_id(upstream: &HeaderMap) -> Option<&str> {
+    ["x-request-id", "request-id", "x-goog-request-id"].iter().find_map(|name| upstream.get(*name)?.to_str().ok())
+}

@@ -1,0 +1,187 @@
+//! Which path means what. Ingress routes are the same paths that the vendors serve, bare and behind the prefixes that
+//! their SDKs are pointed at.
+
+use super::{Gateway, admin, chat, gate, health, models, reply};
+use crate::chat::{ChatError, DialectId, ErrorKind};
+use crate::dialect::UrlHints;
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::middleware;
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::{HeaderMap, Method, Uri};
+use std::sync::Arc;
+
+/// Every route of the gateway, behind its guards.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .nest("/v1", openai().merge(anthropic()).merge(models_of_every_dialect()))
+        .nest("/openai", openai().merge(openai_models()))
+        .nest("/openai/v1", openai().merge(openai_models()))
+        .nest("/anthropic/v1", anthropic().merge(anthropic_models()))
+        .nest("/v1beta", gemini())
+        .nest("/genai/v1beta", gemini())
+        .nest("/genai/v1", gemini())
+        .nest("/admin", admin::routes(&gateway))
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&gateway), gate::pass))
+        .with_state(gateway)
+}
+
+/// The dialect a client of `path` speaks.
+pub fn dialect_of(path: &str, headers: &HeaderMap) -> DialectId {
+    if path.starts_with("/anthropic/") || path.starts_with("/v1/messages") {
+        return DialectId::Anthropic;
+    }
+    if path.starts_with("/genai/") || path.starts_with("/v1beta/") {
+        return DialectId::Gemini;
+    }
+    let rest = path.strip_prefix("/v1/models").unwrap_or("");
+    if rest.rsplit_once(':').is_some_and(|(_, method)| GeminiMethod::parse(method).is_some()) {
+        return DialectId::Gemini;
+    }
+    if path.starts_with("/v1/models") && headers.contains_key("anthropic-version") {
+        return DialectId::Anthropic;
+    }
+    DialectId::OpenAiChat
+}
+
+fn openai() -> Router<Arc<Gateway>> {
+    Router::new().route("/chat/completions", post(openai_chat))
+}
+
+fn openai_models() -> Router<Arc<Gateway>> {
+    Router::new().route("/models", get(list_models)).route("/models/{*id}", get(one_model))
+}
+
+fn anthropic() -> Router<Arc<Gateway>> {
+    Router::new().route("/messages", post(anthropic_messages))
+}
+
+fn anthropic_models() -> Router<Arc<Gateway>> {
+    openai_models()
+}
+
+fn gemini() -> Router<Arc<Gateway>> {
+    Router::new().route("/models", get(list_models)).route("/models/{*call}", get(one_model).post(gemini_call))
+}
+
+/// `/v1/models` is OpenAI's and Anthropic's list, and the newest google-genai calls models there.
+fn models_of_every_dialect() -> Router<Arc<Gateway>> {
+    gemini()
+}
+
+async fn openai_chat(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    chat::answer(gateway, DialectId::OpenAiChat, UrlHints::default(), false, request).await
+}
+
+async fn anthropic_messages(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    chat::answer(gateway, DialectId::Anthropic, UrlHints::default(), false, request).await
+}
+
+async fn list_models(State(gateway): State<Arc<Gateway>>, uri: OriginalPath, headers: HeaderMap) -> Response {
+    models::list(&gateway, dialect_of(&uri.0, &headers), &headers).await
+}
+
+async fn one_model(
+    State(gateway): State<Arc<Gateway>>,
+    Path(id): Path<String>,
+    uri: OriginalPath,
+    headers: HeaderMap,
+) -> Response {
+    models::one(&gateway, dialect_of(&uri.0, &headers), &id, &headers).await
+}
+
+/// `models/{model}:{method}`; model ids hold slashes and colons, so the last colon divides.
+async fn gemini_call(State(gateway): State<Arc<Gateway>>, Path(call): Path<String>, request: Request) -> Response {
+    let parsed =
+        call.rsplit_once(':').and_then(|(model, method)| Some((model.to_owned(), GeminiMethod::parse(method)?)));
+    let Some((model, method)) = parsed else {
+        return unknown_route(request.method().clone(), request.uri().clone(), request.headers().clone()).await;
+    };
+    let sse = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
+    let hints = |stream| UrlHints { model: Some(model.clone()), stream: Some(stream) };
+    match method {
+        GeminiMethod::Generate => chat::answer(gateway, DialectId::Gemini, hints(false), false, request).await,
+        GeminiMethod::Stream => chat::answer(gateway, DialectId::Gemini, hints(true), !sse, request).await,
+        _ => unknown_route(request.method().clone(), request.uri().clone(), request.headers().clone()).await,
+    }
+}
+
+/// What Google's paths put after the colon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GeminiMethod {
+    Generate,
+    Stream,
+    CountTokens,
+    Embed,
+    BatchEmbed,
+}
+
+impl GeminiMethod {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "generateContent" => Self::Generate,
+            "streamGenerateContent" => Self::Stream,
+            "countTokens" => Self::CountTokens,
+            "embedContent" => Self::Embed,
+            "batchEmbedContents" => Self::BatchEmbed,
+            _ => return None,
+        })
+    }
+}
+
+async fn unknown_route(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let message = format!(
+        "Bifrost has no route {method} {}. Chat is POST /v1/chat/completions, /v1/messages or /v1beta/models/MODEL:generateContent; models are at GET /v1/models.",
+        uri.path()
+    );
+    let error = ChatError::new(ErrorKind::NotFound, message).with_code("unknown_route");
+    reply::error(dialect_of(uri.path(), &headers), &error, gate::request_id(&headers))
+}
+
+async fn wrong_method(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let mut error = ChatError::new(ErrorKind::InvalidRequest, format!("{} does not take {method}.", uri.path()));
+    error.status = Some(405);
+    reply::error(dialect_of(uri.path(), &headers), &error.with_code("method_not_allowed"), gate::request_id(&headers))
+}
+
+/// The whole path: a nested router sees only its own part of it.
+struct OriginalPath(String);
+
+impl<S: Sync> axum::extract::FromRequestParts<S> for OriginalPath {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut http::request::Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let original = parts.extensions.get::<axum::extract::OriginalUri>();
+        Ok(Self(original.map_or_else(|| parts.uri.path().to_owned(), |uri| uri.0.path().to_owned())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_tells_the_dialect() {
+        let none = HeaderMap::new();
+        let mut anthropic = HeaderMap::new();
+        anthropic.insert("anthropic-version", http::HeaderValue::from_static("2023-06-01"));
+        for (path, headers, dialect) in [
+            ("/v1/chat/completions", &none, DialectId::OpenAiChat),
+            ("/v1/messages", &none, DialectId::Anthropic),
+            ("/anthropic/v1/models", &none, DialectId::Anthropic),
+            ("/v1/models", &none, DialectId::OpenAiChat),
+            ("/v1/models/a/b", &anthropic, DialectId::Anthropic),
+            ("/v1/models/mlx-local/org/m:4bit:generateContent", &none, DialectId::Gemini),
+            ("/v1/models/llama3:8b", &none, DialectId::OpenAiChat),
+            ("/genai/v1beta/models/x:countTokens", &none, DialectId::Gemini),
+        ] {
+            assert_eq!(dialect_of(path, headers), dialect, "{path}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! A bounded memory of the proofs that most OpenAI clients drop between two turns of a tool loop.
+
+use crate::chat::{Part, ReasoningPart, Request, Response, Role, Signature, SignatureOrigin};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+/// Calls remembered at most.
+const MAX_CALLS: usize = 4_096;
+/// Bytes of reasoning and proofs remembered at most.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// What belonged to a tool call when it was made.
+#[derive(Debug, Clone, PartialEq)]
+struct Remembered {
+    signature: Option<Signature>,
+    reasoning: Vec<ReasoningPart>,
+}
+
+/// Tool-call id to what the vendor wants back with it; the oldest are forgotten first.
+#[derive(Debug, Default)]
+pub struct SignatureMemory(Mutex<Store>);
+
+#[derive(Debug, Default)]
+struct Store {
+    calls: HashMap<String, Remembered>,
+    order: VecDeque<(String, usize)>,
+    bytes: usize,
+}
+
+impl SignatureMemory {
+    /// Remembers the signed calls of an answer, with the signed reasoning before them.
+    pub fn learn(&self, response: &Response) {
+        for candidate in &response.candidates {
+            let mut reasoning = Vec::new();
+            for part in &candidate.parts {
+                match part {
+                    Part::Reasoning(part) if part.signature.is_some() || part.encrypted.is_some() => {
+                        reasoning.push(part.clone());
+                    }
+                    Part::ToolCall(call) if call.signature.is_some() || !reasoning.is_empty() => {
+                        let remembered = Remembered { signature: call.signature.clone(), reasoning: reasoning.clone() };
+                        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(call.id.clone(), remembered);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Puts back what the client dropped and `vendor` will ask for.
+    pub fn recall(&self, request: &mut Request, vendor: SignatureOrigin) {
+        let store = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if store.calls.is_empty() {
+            return;
+        }
+        for message in request.messages.iter_mut().filter(|message| message.role == Role::Assistant) {
+            let has_reasoning = message.parts.iter().any(|part| matches!(part, Part::Reasoning(_)));
+            let mut reasoning = Vec::new();
+            for part in &mut message.parts {
+                let Part::ToolCall(call) = part else { continue };
+                let Some(remembered) = store.calls.get(&call.id) else { continue };
+                if call.signature.is_none() {
+                    call.signature = remembered.signature.clone().filter(|signature| signature.origin == vendor);
+                }
+                if !has_reasoning && reasoning.is_empty() {
+                    reasoning = remembered.reasoning.iter().filter(|part| is_of(part, vendor)).cloned().collect();
+                }
+            }
+            message.parts.splice(0..0, reasoning.into_iter().map(Part::Reasoning));
+        }
+    }
+}
+
+impl Store {
+    fn insert(&mut self, id: String, remembered: Remembered) {
+        let size = id.len() + size_of(&remembered);
+        if size > MAX_BYTES / 4 {
+            return;
+        }
+        if self.calls.insert(id.clone(), remembered).is_none() {
+            self.order.push_back((id, size));
+            self.bytes += size;
+        }
+        while self.calls.len() > MAX_CALLS || self.bytes > MAX_BYTES {
+            let Some((oldest, size)) = self.order.pop_front() else { return };
+            self.calls.remove(&oldest);
+            self.bytes -= size;
+        }
+    }
+}
+
+fn is_of(part: &ReasoningPart, vendor: SignatureOrigin) -> bool {
+    part.signature.as_ref().or(part.encrypted.as_ref()).is_some_and(|signature| signature.origin == vendor)
+}
+
+fn size_of(remembered: &Remembered) -> usize {
+    let proof = |signature: &Option<Signature>| signature.as_ref().map_or(0, |signature| signature.value.len());
+    let reasoning = remembered.reasoning.iter();
+    proof(&remembered.signature)
+        + reasoning.map(|part| part.text.len() + proof(&part.signature) + proof(&part.encrypted)).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::{Candidate, Extras, Message, ToolCall};
+
+    fn call(id: &str, signature: Option<Signature>) -> Part {
+        Part::ToolCall(ToolCall {
+            id: id.to_owned(),
+            name: "get_weather".to_owned(),
+            arguments: "{}".to_owned(),
+            signature,
+            cache: None,
+            extras: Extras::default(),
+        })
+    }
+
+    fn answer(id: &str, origin: SignatureOrigin) -> Response {
+        let thinking = ReasoningPart {
+            text: "hm".to_owned(),
+            signature: Some(Signature::new(origin, "proof")),
+            ..ReasoningPart::default()
+        };
+        let parts = vec![Part::Reasoning(thinking), call(id, None)];
+        Response { candidates: vec![Candidate { parts, ..Candidate::default() }], ..Response::default() }
+    }
+
+    fn next_turn(id: &str) -> Request {
+        Request { messages: vec![Message::new(Role::Assistant, vec![call(id, None)])], ..Request::default() }
+    }
+
+    #[test]
+    fn what_the_client_dropped_comes_back_to_its_own_vendor_only() {
+        let memory = SignatureMemory::default();
+        memory.learn(&answer("call_1", SignatureOrigin::Anthropic));
+        let mut request = next_turn("call_1");
+        memory.recall(&mut request, SignatureOrigin::Gemini);
+        assert_eq!(request, next_turn("call_1"));
+        memory.recall(&mut request, SignatureOrigin::Anthropic);
+        assert!(matches!(&request.messages[0].parts[0], Part::Reasoning(part) if part.text == "hm"));
+        let once = request.clone();
+        memory.recall(&mut request, SignatureOrigin::Anthropic);
+        assert_eq!(request, once);
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let memory = SignatureMemory::default();
+        for number in 0..MAX_CALLS + 10 {
+            memory.learn(&answer(&format!("call_{number}"), SignatureOrigin::Anthropic));
+        }
+        let store = memory.0.lock().unwrap();
+        assert_eq!(store.calls.len(), MAX_CALLS);
+        assert_eq!(store.order.len(), MAX_CALLS);
+        assert!(!store.calls.contains_key("call_0"));
+        assert!(store.calls.contains_key(&format!("call_{}", MAX_CALLS + 9)));
+    }
+}
