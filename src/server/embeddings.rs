@@ -3,7 +3,7 @@
 use super::attempt::{AnswerFacts, Live, Whole, ask, limit};
 use super::exchange::Exchange;
 use super::splice::with_model;
-use crate::chat::{ChatError, DialectId, EmbeddingRequest, EmbeddingResponse, ErrorKind, Losses, VectorEncoding};
+use crate::chat::{ChatError, DialectId, EmbeddingRequest, EmbeddingResponse, ErrorKind, Losses};
 use crate::dialect::{gemini::embedding as gemini, openai_embeddings as openai};
 use crate::provider::Endpoint;
 use crate::route::Target;
@@ -75,7 +75,7 @@ fn write(ingress: DialectId, response: &EmbeddingResponse, request: &EmbeddingRe
     Bytes::from(match ingress {
         DialectId::Gemini => gemini::write_response(response, request.single, losses),
         DialectId::OpenAiChat | DialectId::Anthropic => {
-            openai::write_response(response, request.encoding.unwrap_or(VectorEncoding::Float), losses)
+            openai::write_response(response, request.encoding, losses)
         }
     })
 }
