@@ -117,6 +117,7 @@ pub async fn ask(
         url: endpoint.url(path),
         headers: headers(exchange, provider, endpoint).await?,
         body,
+        local_only: exchange.local_only,
         deadline,
         phase,
     };

@@ -23,6 +23,9 @@ pub mod usage_chunk;
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
 
+/// The name of a schema that has none: OpenAI asks for one, other dialects have none.
+const UNNAMED_SCHEMA: &str = "response";
+
 /// OpenAI Chat Completions.
 pub struct OpenAiChat;
 

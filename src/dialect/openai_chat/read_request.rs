@@ -269,7 +269,7 @@ fn read_output(fields: &mut Fields) -> Result<Option<OutputFormat>, ChatError> {
             let path = format.path_of("json_schema");
             let mut schema = format.object("json_schema")?.ok_or_else(|| missing(&path))?;
             Ok(Some(OutputFormat::JsonSchema {
-                name: schema.string("name")?,
+                name: schema.string("name")?.filter(|name| name != super::UNNAMED_SCHEMA),
                 description: schema.string("description")?,
                 schema: schema.take("schema").unwrap_or_else(|| json!({})),
                 strict: schema.boolean("strict")?,

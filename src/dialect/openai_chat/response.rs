@@ -185,7 +185,13 @@ pub(super) fn write(response: &Response, losses: &mut Losses) -> Vec<u8> {
         let choice = choices.iter_mut().find(|choice| choice.get("index").and_then(Value::as_u64) == index);
         if let (Some(Value::Object(choice)), Some(more)) = (choice, more.as_object()) {
             for (key, value) in more {
-                choice.entry(key.clone()).or_insert_with(|| value.clone());
+                match (choice.get_mut(key), value) {
+                    (Some(Value::Object(message)), Value::Object(more)) => message.extend(more.clone()),
+                    (Some(Value::Null) | None, value) => {
+                        choice.insert(key.clone(), value.clone());
+                    }
+                    _ => {}
+                }
             }
         }
     }

@@ -243,7 +243,7 @@ fn write_output(
         }
         Some(OutputFormat::JsonSchema { name, description, schema, strict }) => {
             let mut inner = Map::new();
-            inner.insert("name".into(), json!(name.as_deref().unwrap_or("response")));
+            inner.insert("name".into(), json!(name.as_deref().unwrap_or(super::UNNAMED_SCHEMA)));
             if let Some(description) = description {
                 inner.insert("description".into(), json!(description));
             }
