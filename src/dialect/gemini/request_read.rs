@@ -111,7 +111,8 @@ fn read_contents(value: Value, messages: &mut Vec<Message>) -> Result<(), ChatEr
     Ok(())
 }
 
-/// Joins the pieces of a foreign thought that was streamed: texts, then an empty text with the seal of them all.
+/// Joins the pieces of a foreign thought that was streamed: what is known at its start in a seal without text, then texts,
+/// then an empty text with the seal of them all.
 fn join_thoughts(parts: &mut Vec<Part>) {
     let mut joined: Vec<Part> = Vec::with_capacity(parts.len());
     for part in parts.drain(..) {
@@ -120,14 +121,16 @@ fn join_thoughts(parts: &mut Vec<Part>) {
             continue;
         };
         let proof = thought.signature.as_ref().or(thought.encrypted.as_ref());
-        if thought.text.is_empty() && proof.is_some_and(|proof| proof.origin != SignatureOrigin::Gemini) {
-            while let Some(Part::Reasoning(piece)) = joined.last()
-                && piece.signature.is_none()
-                && piece.encrypted.is_none()
-            {
-                thought.text.insert_str(0, &piece.text);
-                joined.pop();
-            }
+        let closes = thought.text.is_empty() && proof.is_some_and(|proof| proof.origin != SignatureOrigin::Gemini);
+        while let Some(Part::Reasoning(piece)) = joined.last()
+            && piece.signature.is_none()
+            && piece.encrypted.is_none()
+            && (closes || ((piece.id.is_some() || piece.summary) && thought.id.is_none() && !thought.summary))
+        {
+            thought.text.insert_str(0, &piece.text);
+            thought.id = piece.id.clone().or(thought.id.take());
+            thought.summary |= piece.summary;
+            joined.pop();
         }
         joined.push(Part::Reasoning(thought));
     }
@@ -159,7 +162,19 @@ fn push(messages: &mut Vec<Message>, role: Role, parts: impl Iterator<Item = Par
         return;
     }
     match messages.last_mut() {
-        Some(last) if role != Role::User && last.role == role => last.parts.extend(parts),
+        Some(last) if role != Role::User && last.role == role => {
+            let mut parts = parts.into_iter().peekable();
+            // The text of one chunk goes on in the next.
+            if let (Some(Part::Text { text, signature: None, extras, .. }), Some(Part::Text { signature: None, .. })) =
+                (last.parts.last_mut(), parts.peek())
+                && extras.is_empty()
+                && let Some(Part::Text { text: more, extras: later, .. }) = parts.next()
+            {
+                text.push_str(&more);
+                *extras = later;
+            }
+            last.parts.extend(parts);
+        }
         _ => messages.push(Message::new(role, parts)),
     }
 }
@@ -202,6 +217,10 @@ fn read_config(mut config: Fields, request: &mut Request, extras: &mut Map<Strin
         request.reasoning = Some(thinking::read(thinking_config, extras));
     }
     request.output = read_output(&mut config);
+    // Text is what every model answers with anyway; clients of pydantic-ai always say so.
+    if let Some(modalities) = config.take("responseModalities").filter(|value| *value != json!(["TEXT"])) {
+        config.put("responseModalities", modalities);
+    }
     config.rest_into("generationConfig", extras);
     Ok(())
 }
