@@ -1,5 +1,4 @@
 use super::*;
-use clap::CommandFactory as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ struct Ran {
 async fn run_with(arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
     let cli = Cli::try_parse_from(std::iter::once(&"bifrost").chain(arguments)).unwrap();
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut output = Output { out: &mut out, err: &mut err, colour: false };
+    let mut output = Output::plain(&mut out, &mut err);
     let exit = run(cli, variables.iter().copied().collect(), &mut output).await.unwrap();
     Ran { exit, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
