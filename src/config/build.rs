@@ -159,7 +159,7 @@ fn server(inputs: &Inputs, table: ServerTable, findings: &mut Findings<'_>) -> S
     }
     for (index, origin) in table.allowed_origins.iter().enumerate() {
         let host = origin.split_once("://").map(|(_, host)| host);
-        if origin != "null" && !host.is_some_and(|host| !host.contains(['/', '*', ' '])) {
+        if origin != "null" && host.is_none_or(|host| host.contains(['/', '*', ' '])) {
             let index = format!("#{index}");
             findings.wrong(
                 &["server", "allowed_origins", &index],

@@ -40,6 +40,9 @@ fn shipped() -> Text<'static> {
     Text { path: Path::new("defaults.toml"), text: include_str!("defaults.toml") }
 }
 
+/// The file as it was found: its path and text, nothing, or why it could not be read.
+pub(super) type Read = Result<Option<(PathBuf, String)>, Problem>;
+
 impl Inputs {
     /// From the environment and the command line, with the places this machine uses.
     pub fn new(environment: Environment, flags: Flags) -> Self {
@@ -62,7 +65,7 @@ impl Inputs {
     ///
     /// # Errors
     /// The file cannot be read, or was named and is not there.
-    pub(super) fn read(&self) -> Result<Option<(PathBuf, String)>, Problem> {
+    pub(super) fn read(&self) -> Read {
         let named = self.named_file().is_some();
         for path in self.candidates() {
             let message = match std::fs::read_to_string(&path) {
@@ -99,11 +102,17 @@ impl Snapshot {
     /// # Errors
     /// Everything that is wrong with it; nothing is taken by halves.
     pub fn load(inputs: &Inputs) -> Result<Self, ConfigError> {
-        let asks_local_only_outside = inputs.asks_local_only();
-        let file = inputs
-            .read()
-            .map_err(|problem| ConfigError { problems: vec![problem], asks_local_only: asks_local_only_outside })?;
-        Self::of_text(inputs, file.as_ref().map(|(path, text)| (path.as_path(), text.as_str())))
+        Self::of_read(inputs, &inputs.read())
+    }
+
+    /// The same, from what [`Inputs::read`] found.
+    pub(super) fn of_read(inputs: &Inputs, read: &Read) -> Result<Self, ConfigError> {
+        match read {
+            Ok(file) => Self::of_text(inputs, file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()))),
+            Err(problem) => {
+                Err(ConfigError { problems: vec![problem.clone()], asks_local_only: inputs.asks_local_only() })
+            }
+        }
     }
 
     /// The same, from the text of the file.

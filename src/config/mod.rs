@@ -10,10 +10,13 @@ mod parse;
 mod paths;
 mod providers;
 mod snapshot;
+pub mod state;
 mod values;
+mod watch;
 
 pub use error::{ConfigError, Problem};
 pub use file::File;
 pub use load::{Flags, Inputs};
 pub use paths::Paths;
 pub use snapshot::{Local, LogSettings, OnCloudModel, Server, Snapshot};
+pub use watch::Watch;

@@ -31,6 +31,8 @@ pub struct ProviderRow {
     pub edits: &'static [BodyEdit],
     /// Headers sent with every request.
     pub headers: &'static [(&'static str, &'static str)],
+    /// Used only when the config names it: a local server whose default port may as well be somebody else's.
+    pub opt_in: bool,
 }
 
 /// A dialect that a provider speaks.
@@ -38,8 +40,10 @@ pub struct ProviderRow {
 pub struct EndpointRow {
     /// The dialect.
     pub dialect: DialectId,
-    /// The URL up to where the dialect's paths begin (before `/v1`).
+    /// The URL up to where the version begins (before `/v1`).
     pub base_url: &'static str,
+    /// What stands in the place of the version in the dialect's paths: `/v1` nearly always, `/v4`, or nothing.
+    pub version: &'static str,
 }
 
 /// How a provider wants its key.
@@ -153,8 +157,51 @@ impl fmt::Debug for Provider {
 pub struct Endpoint {
     /// The dialect.
     pub dialect: DialectId,
-    /// The URL up to where the dialect's paths begin; no slash at the end, no `/v1` (see [`base_url`]).
+    /// The URL up to where the version begins; no slash at the end, no `/v1`.
     pub base_url: String,
+    /// What stands in the place of the version in the dialect's paths: `/v1` nearly always, `/v4`, or nothing.
+    pub version: String,
+}
+
+impl Endpoint {
+    /// An endpoint at a URL as a user wrote it: with or without a slash or a version at the end. A version in the URL is
+    /// kept (`https://host/api/v4`), one that is not there is `version`.
+    pub fn new(dialect: DialectId, url: &str, version: &str) -> Self {
+        let (base, found) = split_version(url);
+        // OpenAI's base URLs end in `/v1`, whatever other dialects the same host speaks under their own version.
+        let version = match found {
+            Some(found) if !VENDOR_VERSIONS.contains(&found) => found,
+            _ => version,
+        };
+        Self { dialect, base_url: base.to_owned(), version: version.to_owned() }
+    }
+
+    /// The whole URL of a dialect's `path` (`/v1/chat/completions`), with this endpoint's version in it.
+    pub fn url(&self, path: &str) -> String {
+        let rest = path.get(1..).and_then(|tail| tail.find('/')).and_then(|slash| path.get(slash + 1..));
+        format!("{}{}{}", self.base_url, self.version, rest.unwrap_or(path))
+    }
+}
+
+/// The versions of the vendors' own paths (OpenAI and Anthropic, Gemini).
+const VENDOR_VERSIONS: [&str; 2] = ["/v1", "/v1beta"];
+
+/// The version at the start of the paths of `dialect`.
+pub const fn version(dialect: DialectId) -> &'static str {
+    match dialect {
+        DialectId::OpenAiChat | DialectId::Anthropic => "/v1",
+        DialectId::Gemini => "/v1beta",
+    }
+}
+
+/// Cuts a version (`/v1`, `/v1beta`, `/v4`) off the end of a URL.
+fn split_version(url: &str) -> (&str, Option<&str>) {
+    let url = url.trim().trim_end_matches('/');
+    let Some(slash) = url.rfind('/') else { return (url, None) };
+    let (base, last) = url.split_at(slash);
+    let mut letters = last.bytes().skip(1);
+    let is_version = letters.next() == Some(b'v') && letters.next().is_some_and(|byte| byte.is_ascii_digit());
+    if is_version && !base.ends_with('/') { (base.trim_end_matches('/'), Some(last)) } else { (url, None) }
 }
 
 /// Limits of time of one attempt.
@@ -198,12 +245,28 @@ impl Provider {
         self.endpoints.iter().find(|endpoint| endpoint.dialect == ingress).unwrap_or(&self.endpoints[0])
     }
 
+    /// Where its models are listed, query included; `None` if they are not.
+    pub fn models_url(&self) -> Option<String> {
+        let (dialect, path) = match self.models {
+            ModelList::OpenAi | ModelList::OpenRouter => (DialectId::OpenAiChat, "/v1/models"),
+            ModelList::Anthropic => (DialectId::Anthropic, "/v1/models?limit=1000"),
+            ModelList::Gemini => (DialectId::Gemini, "/v1beta/models?pageSize=1000"),
+            ModelList::None => return None,
+        };
+        self.endpoints.iter().find(|endpoint| endpoint.dialect == dialect).map(|endpoint| endpoint.url(path))
+    }
+
+    /// True when every endpoint is at a loopback address or `localhost`, so that local-only mode allows it.
+    pub fn is_loopback(&self) -> bool {
+        !self.endpoints.is_empty() && self.endpoints.iter().all(|endpoint| is_loopback(&endpoint.base_url))
+    }
+
     /// True for a provider on this machine.
     pub fn is_local(&self) -> bool {
         self.kind == ProviderKind::Local
     }
 
-    /// True when it answers without a key.
+    /// True when it answers only with a key.
     pub fn needs_key(&self) -> bool {
         self.auth != Auth::None
     }
@@ -212,25 +275,72 @@ impl Provider {
 /// The name of the local MLX server among the providers.
 pub const MLX_LOCAL: &str = "mlx-local";
 
-/// A base URL as a user wrote it, brought to the form of [`Endpoint::base_url`]: with or without a slash, with or without
-/// `/v1` (`/v1beta` for Gemini) at the end.
-pub fn base_url(text: &str) -> String {
-    let mut url = text.trim().trim_end_matches('/');
-    for version in ["/v1", "/v1beta"] {
-        url = url.strip_suffix(version).unwrap_or(url);
+/// True for the URL of a loopback address or of `localhost`.
+fn is_loopback(url: &str) -> bool {
+    let Ok(uri) = url.parse::<http::Uri>() else { return false };
+    let Some(host) = uri.host() else { return false };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+impl ProviderRow {
+    /// The provider as shipped, without any config.
+    pub fn provider(&self) -> Provider {
+        let endpoint = |row: &EndpointRow| Endpoint {
+            dialect: row.dialect,
+            base_url: row.base_url.to_owned(),
+            version: row.version.to_owned(),
+        };
+        Provider {
+            name: self.name.to_owned(),
+            endpoints: self.endpoints.iter().map(endpoint).collect(),
+            auth: self.auth,
+            keys: self.key_env.iter().map(|name| SecretRef::Env((*name).to_owned())).collect(),
+            models: self.models,
+            kind: self.kind,
+            profile: self.profile,
+            edits: self.edits.to_vec(),
+            headers: self.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            deadlines: if self.kind == ProviderKind::Local { Deadlines::LOCAL } else { Deadlines::CLOUD },
+        }
     }
-    url.trim_end_matches('/').to_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::base_url;
+    use super::*;
 
     #[test]
     fn a_base_url_is_taken_with_or_without_version() {
         for text in ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/", " http://h:1/v1beta"] {
-            assert_eq!(base_url(text), "http://h:1");
+            let endpoint = Endpoint::new(DialectId::OpenAiChat, text, "/v1");
+            assert_eq!(endpoint.url("/v1/chat/completions"), "http://h:1/v1/chat/completions", "{text}");
         }
-        assert_eq!(base_url("https://openrouter.ai/api/v1"), "https://openrouter.ai/api");
+        let path = "/v1beta/models/m:generateContent";
+        let gemini = Endpoint::new(DialectId::Gemini, "https://h/v1", version(DialectId::Gemini));
+        assert_eq!(gemini.url(path), "https://h/v1beta/models/m:generateContent");
+        let openrouter = Endpoint::new(DialectId::OpenAiChat, "https://openrouter.ai/api/v1", "/v1");
+        assert_eq!(openrouter.base_url, "https://openrouter.ai/api");
+    }
+
+    #[test]
+    fn a_version_of_its_own_is_kept_and_none_leaves_no_trace() {
+        let zai = Endpoint::new(DialectId::OpenAiChat, "https://h/api/paas/v4", "/v1");
+        assert_eq!(zai.url("/v1/chat/completions"), "https://h/api/paas/v4/chat/completions");
+        let bare = Endpoint::new(DialectId::OpenAiChat, "https://h", "");
+        assert_eq!(bare.url("/v1/chat/completions"), "https://h/chat/completions");
+        assert_eq!(Endpoint::new(DialectId::OpenAiChat, "http://v1", "/v1").base_url, "http://v1");
+    }
+
+    #[test]
+    fn only_literal_loopback_is_loopback() {
+        for url in ["http://127.0.0.1:11434", "http://[::1]:1", "http://LOCALHOST/x", "http://127.9.9.9"] {
+            assert!(is_loopback(url), "{url}");
+        }
+        for url in ["http://127.0.0.1.example.com", "http://localhost.example", "http://10.0.0.1", "", "http://"] {
+            assert!(!is_loopback(url), "{url}");
+        }
+        assert!(!is_loopback("http://localhost@example.com"));
     }
 }

@@ -101,7 +101,7 @@ pub async fn ask(
     let call = Call {
         provider: provider.name.clone(),
         method: Method::POST,
-        url: format!("{}{path}", endpoint.base_url),
+        url: endpoint.url(path),
         headers: headers(exchange, provider, endpoint).await?,
         body,
         deadline,

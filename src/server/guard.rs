@@ -1,6 +1,7 @@
 //! Who may ask: local hosts, no foreign web page, JSON bodies, and API keys where they are configured.
 
 use crate::chat::{ChatError, ErrorKind};
+use crate::secret::Secret;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, Method, Uri};
 use std::net::IpAddr;
@@ -75,7 +76,7 @@ pub fn check_content_type(method: &Method, headers: &HeaderMap) -> Result<(), Ch
 ///
 /// # Errors
 /// 401, saying how to send the key.
-pub fn check_key(keys: &[String], uri: &Uri, headers: &HeaderMap) -> Result<(), ChatError> {
+pub fn check_key(keys: &[Secret], uri: &Uri, headers: &HeaderMap) -> Result<(), ChatError> {
     if keys.is_empty() {
         return Ok(());
     }
@@ -83,7 +84,7 @@ pub fn check_key(keys: &[String], uri: &Uri, headers: &HeaderMap) -> Result<(), 
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|text| text.strip_prefix("Bearer "));
     let query = uri.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("key=")));
     let offered = [bearer, header("x-api-key"), header("x-goog-api-key"), header("api-key"), query];
-    if offered.into_iter().flatten().any(|offer| keys.iter().any(|key| same(key.as_bytes(), offer.trim().as_bytes()))) {
+    if offered.into_iter().flatten().any(|offer| keys.iter().any(|key| same(key.expose().as_bytes(), offer.trim().as_bytes()))) {
         return Ok(());
     }
     let message = "This Bifrost asks for a key. Send one of its `[server] api_keys` as `Authorization: Bearer <key>`.";
@@ -179,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_key_may_come_in_every_dialects_header() {
-        let keys = ["k1".to_owned(), "k2".to_owned()];
+        let keys = [Secret::new("k1"), Secret::new("k2")];
         for (name, value) in [("authorization", "Bearer k2"), ("x-api-key", "k1"), ("x-goog-api-key", "k2")] {
             let headers = HeaderMap::from_iter([(http::HeaderName::from_static(name), HeaderValue::from_static(value))]);
             assert!(check_key(&keys, &Uri::from_static("/"), &headers).is_ok(), "{name}");

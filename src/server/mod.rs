@@ -1,0 +1,186 @@
+//! The gateway at work: who may come in, what becomes of a request, and what an owner may ask.
+//!
+//! The way of a request: [`listener`] → [`gate`] (guards) → [`routes`] → [`chat`] → [`exchange`] (plan, attempts) →
+//! [`attempt`] (one call) → [`relay`] (the stream back).
+
+mod admin;
+mod attempt;
+mod body;
+mod chat;
+mod count_tokens;
+mod directory;
+mod embeddings;
+mod exchange;
+mod gate;
+mod guard;
+mod health;
+mod listener;
+mod models;
+mod planning;
+mod refresh;
+mod relay;
+mod reload;
+mod reply;
+mod routes;
+mod signatures;
+
+pub use listener::BindError;
+
+use crate::config::{ConfigError, Inputs, Snapshot, state};
+use crate::local::{LocalMode, LocalServer, Verdict};
+use crate::observe::Observer;
+use crate::provider::{MLX_LOCAL, Provider};
+use crate::secret::{Secret, SecretError};
+use crate::upstream::Clients;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use directory::Directory;
+use listener::Listeners;
+use serde_json::{Value, json};
+use signatures::SignatureMemory;
+use std::future::Future;
+use std::sync::Arc;
+use tracing::{info, warn};
+
+/// Everything that the requests share.
+pub struct Gateway {
+    inputs: Inputs,
+    snapshot: ArcSwap<Snapshot>,
+    config_error: ArcSwapOption<String>,
+    client_keys: ArcSwap<Vec<Secret>>,
+    admin_token: Secret,
+    /// The two HTTP clients.
+    pub clients: Clients,
+    /// Whether anything may leave the machine.
+    pub mode: LocalMode,
+    /// Metrics, log and ring.
+    pub observer: Observer,
+    /// Proofs that clients drop between two turns.
+    pub signatures: SignatureMemory,
+    /// Who is active and what they list.
+    pub directory: Directory,
+}
+
+/// Why the gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A port is not to be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A key of `[server] api_keys` is not to be had; without it everybody or nobody could ask.
+    #[error("a key of [server] api_keys could not be had: {0}")]
+    ClientKey(#[from] SecretError),
+    /// The HTTP client could not be built.
+    #[error("the HTTP client could not be built: {0}")]
+    Client(#[from] reqwest::Error),
+    /// The token of the admin API could not be written.
+    #[error("the admin token could not be written: {0}")]
+    AdminToken(#[from] std::io::Error),
+}
+
+impl Gateway {
+    /// Serves until `stop` ends, then lets what runs finish within the grace.
+    ///
+    /// # Errors
+    /// The gateway could not start. Once it serves, nothing ends it but `stop`.
+    pub async fn serve(inputs: Inputs, snapshot: Snapshot, observer: Observer, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+        for warning in &snapshot.warnings {
+            warn!("{warning}");
+        }
+        let listeners = Listeners::bind(&snapshot.server.hosts, snapshot.server.port).await?;
+        let server = snapshot.server.clone();
+        let gateway = Arc::new(Self::new(inputs, snapshot, observer).await?);
+        let background = gateway.spawn_background();
+        for address in listeners.addresses() {
+            info!("listening on http://{address}");
+        }
+        if gateway.mode.is_on() {
+            info!("local-only mode is on: every request goes to {}", gateway.local_url());
+        }
+        listeners.serve(routes::router(Arc::clone(&gateway)), &server, stop).await;
+        background.cancel();
+        Ok(())
+    }
+
+    async fn new(inputs: Inputs, snapshot: Snapshot, observer: Observer) -> Result<Self, StartError> {
+        let switched = state::read_local_only(&inputs.paths);
+        let mode = LocalMode::new(snapshot.local.only, switched);
+        let clients = Clients::new(mode.is_on())?;
+        observer.set_local_only(mode.is_on());
+        let client_keys = resolve_client_keys(&snapshot).await?;
+        let admin_token = admin::write_token(&inputs.paths)?;
+        let directory = Directory::load(&inputs.paths, &snapshot, mode.is_on());
+        Ok(Self {
+            inputs,
+            snapshot: ArcSwap::from_pointee(snapshot),
+            config_error: ArcSwapOption::empty(),
+            client_keys: ArcSwap::from_pointee(client_keys),
+            admin_token,
+            clients,
+            mode,
+            observer,
+            signatures: SignatureMemory::default(),
+            directory,
+        })
+    }
+
+    /// The configuration now; a request takes it once.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Why the file as it stands now is not in force; `None` when it is.
+    pub fn config_error(&self) -> Option<Arc<String>> {
+        self.config_error.load_full()
+    }
+
+    /// The keys that clients must show; none when everybody on this machine may ask.
+    pub fn client_keys(&self) -> Arc<Vec<Secret>> {
+        self.client_keys.load_full()
+    }
+
+    /// The key of a provider; `None` when it has none. In local-only mode no secret of the cloud is looked at.
+    ///
+    /// # Errors
+    /// It has one, and it could not be had.
+    pub async fn key_of(&self, provider: &Provider) -> Result<Option<Secret>, SecretError> {
+        if self.mode.is_on() && !provider.is_local() {
+            return Ok(None);
+        }
+        self.snapshot.load_full().secrets.first(&provider.keys).await
+    }
+
+    /// Where the local server is expected.
+    pub fn local_url(&self) -> String {
+        let snapshot = self.snapshot.load();
+        let provider = snapshot.providers.iter().find(|provider| provider.name == MLX_LOCAL);
+        provider.map_or_else(String::new, |provider| provider.endpoints[0].base_url.clone())
+    }
+
+    /// What is known of the local server, for people and scripts.
+    pub fn local_report(&self) -> Value {
+        let url = self.local_url();
+        let server = self.directory.local_server();
+        let (healthy, detail) = match LocalServer::verdict(server.as_deref(), &url) {
+            Verdict::Proven => (true, "answers and lists models".to_owned()),
+            Verdict::Refused { reason, .. } => (false, reason),
+        };
+        json!({
+            "url": url,
+            "healthy": healthy,
+            "detail": detail,
+            "models": server.as_ref().map(|server| &server.models),
+            "loaded": server.as_ref().map(|server| &server.loaded),
+        })
+    }
+}
+
+async fn resolve_client_keys(snapshot: &Snapshot) -> Result<Vec<Secret>, SecretError> {
+    let mut keys = Vec::with_capacity(snapshot.server.api_keys.len());
+    for reference in &snapshot.server.api_keys {
+        keys.push(snapshot.secrets.resolve(reference).await?);
+    }
+    Ok(keys)
+}
