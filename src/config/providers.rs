@@ -6,9 +6,8 @@ use super::parse::nearest;
 use crate::chat::DialectId;
 use crate::dialect::Profile;
 use crate::provider::{
-    Auth, BodyEdit, Deadlines, Endpoint, MLX_LOCAL, ModelList, Provider, ProviderKind, ProviderRow, base_url, table,
+    Auth, BodyEdit, Deadlines, Endpoint, MLX_LOCAL, ModelList, Provider, ProviderKind, ProviderRow, table, version,
 };
-use crate::secret::SecretRef;
 use indexmap::IndexMap;
 use reqwest::Url;
 use reqwest::header::{HeaderName, HeaderValue};
@@ -39,31 +38,10 @@ pub(super) fn merge(tables: IndexMap<String, ProviderTable>, port: u16, findings
     }
     for row in table::ROWS {
         if !merged.contains_key(row.name) {
-            let used = row.auth != Auth::None || row.name == MLX_LOCAL;
-            merged.insert(row.name.to_owned(), used.then(|| of_row(row)));
+            merged.insert(row.name.to_owned(), (!row.opt_in).then(|| row.provider()));
         }
     }
     merged
-}
-
-/// A row without anything over it.
-fn of_row(row: &ProviderRow) -> Provider {
-    Provider {
-        name: row.name.to_owned(),
-        endpoints: row
-            .endpoints
-            .iter()
-            .map(|endpoint| Endpoint { dialect: endpoint.dialect, base_url: base_url(endpoint.base_url) })
-            .collect(),
-        auth: row.auth,
-        keys: row.key_env.iter().map(|name| SecretRef::Env((*name).to_owned())).collect(),
-        models: row.models,
-        kind: row.kind,
-        profile: row.profile,
-        edits: row.edits.to_vec(),
-        headers: row.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-        deadlines: deadlines_of(row.kind),
-    }
 }
 
 /// A provider that only the file knows, before the file is heard.
@@ -78,7 +56,7 @@ fn of_nothing(name: &str, table: &ProviderTable, url: &Url) -> Provider {
     let kind = if is_loopback(url) { ProviderKind::Local } else { ProviderKind::Vendor };
     Provider {
         name: name.to_owned(),
-        endpoints: vec![Endpoint { dialect, base_url: base_url(url.as_str()) }],
+        endpoints: vec![Endpoint::new(dialect, url.as_str(), version(dialect))],
         auth: if table.key.is_some() { Auth::Bearer } else { Auth::None },
         keys: Vec::new(),
         models,
@@ -113,7 +91,7 @@ fn provider(
         None => None,
     };
     let mut provider = match (row, &url) {
-        (Some(row), _) => of_row(row),
+        (Some(row), _) => row.provider(),
         (None, Some(url)) => of_nothing(name, &table, url),
         (None, None) => {
             let shipped = nearest(name, table::ROWS.iter().map(|row| row.name));
@@ -194,21 +172,20 @@ fn endpoints(from: Vec<Endpoint>, url: Option<&Url>, dialects: Option<Vec<Dialec
     let moved: Vec<Endpoint> = match url {
         None => from,
         Some(url) => {
-            let to = base_url(url.as_str());
             let beneath = |endpoint: &Endpoint| {
-                let rest = endpoint.base_url.strip_prefix(&first)?;
-                (rest.is_empty() || rest.starts_with('/')).then(|| format!("{to}{rest}"))
+                let rest = endpoint.base_url.strip_prefix(&first).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+                let mut moved = Endpoint::new(endpoint.dialect, url.as_str(), &endpoint.version);
+                moved.base_url.push_str(rest);
+                Some(moved)
             };
-            from.iter()
-                .filter_map(|endpoint| Some(Endpoint { dialect: endpoint.dialect, base_url: beneath(endpoint)? }))
-                .collect()
+            from.iter().filter_map(beneath).collect()
         }
     };
     let Some(dialects) = dialects else { return moved };
     let base = moved.first().map(|endpoint| endpoint.base_url.clone()).unwrap_or_default();
     let of = |dialect| {
         let known = moved.iter().find(|endpoint| endpoint.dialect == dialect).cloned();
-        known.unwrap_or_else(|| Endpoint { dialect, base_url: base.clone() })
+        known.unwrap_or_else(|| Endpoint::new(dialect, &base, version(dialect)))
     };
     dialects.into_iter().map(of).collect()
 }
