@@ -1,6 +1,6 @@
 //! The local MLX server on port 11434: what it says of itself, and whether local-only mode is on.
 
-mod health;
+pub mod health;
 mod mode;
 
 pub use health::{LocalServer, ServerKind, Verdict};

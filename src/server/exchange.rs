@@ -39,6 +39,8 @@ pub struct Exchange {
     pub json_array: bool,
     /// The model string as the client wrote it.
     pub asked: String,
+    /// `x-bifrost-class`, which goes before the model string.
+    pub class: Option<String>,
     /// The client's own limit for a target.
     pub timeout: Option<Duration>,
     /// Nothing may leave the machine for this request.
@@ -54,7 +56,8 @@ impl Exchange {
     pub fn begin(gateway: Arc<Gateway>, ingress: DialectId, operation: Operation, headers: HeaderMap, hints: UrlHints) -> Self {
         let snapshot = gateway.snapshot();
         let id = gate::request_id(&headers).to_owned();
-        let local_only = gateway.mode.is_on() || header(&headers, "x-bifrost-local").is_some_and(is_yes);
+        let local_only = gateway.mode.is_on() || asks_local_only(&headers);
+        let class = header(&headers, "x-bifrost-class").map(|class| class.trim().trim_start_matches("class/").to_owned());
         let timeout = header(&headers, "x-bifrost-timeout-ms").and_then(|text| text.parse().ok()).map(Duration::from_millis);
         let record = ExchangeRecord::begin(id.clone(), ingress, operation, local_only);
         let in_flight = gateway.observer.in_flight();
@@ -69,6 +72,7 @@ impl Exchange {
             stream: false,
             json_array: false,
             asked: String::new(),
+            class: class.filter(|class| !class.is_empty()),
             timeout,
             local_only,
             started: Instant::now(),
@@ -90,13 +94,10 @@ impl Exchange {
         })?;
         let named = self.hints.model.clone().or_else(|| object.string("model").map(std::borrow::Cow::into_owned));
         self.stream = self.hints.stream.unwrap_or_else(|| object.boolean("stream") == Some(true));
-        self.asked = named.filter(|model| !model.trim().is_empty()).ok_or_else(|| {
+        self.asked = named.or_else(|| self.class.clone()).filter(|model| !model.trim().is_empty()).ok_or_else(|| {
             let message = "The request names no model. Set `model` to a task class (`coding`), `auto`, or `provider/model`; GET /v1/models lists them.";
             ChatError::invalid("model", message).with_code("model_missing")
         })?;
-        if let Some(class) = header(&self.headers, "x-bifrost-class") {
-            self.asked = format!("class/{}", class.trim().trim_start_matches("class/"));
-        }
         let mut record = self.record();
         record.requested_model.clone_from(&self.asked);
         record.stream = self.stream;
@@ -238,6 +239,8 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn is_yes(text: &str) -> bool {
-    matches!(text.trim().to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on")
+/// `x-bifrost-local: true`: nothing may leave the machine for this request.
+pub fn asks_local_only(headers: &HeaderMap) -> bool {
+    let yes = |text: &str| matches!(text.trim().to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on");
+    header(headers, "x-bifrost-local").is_some_and(yes)
 }

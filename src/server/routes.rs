@@ -98,7 +98,7 @@ async fn openai_embeddings(State(gateway): State<Arc<Gateway>>, request: Request
 }
 
 async fn list_models(State(gateway): State<Arc<Gateway>>, uri: OriginalPath, headers: HeaderMap) -> Response {
-    models::list(&gateway, dialect_of(&uri.0, &headers)).await
+    models::list(&gateway, dialect_of(&uri.0, &headers), &headers).await
 }
 
 async fn one_model(State(gateway): State<Arc<Gateway>>, Path(id): Path<String>, uri: OriginalPath, headers: HeaderMap) -> Response {

@@ -58,3 +58,11 @@ proptest! {
         let _ = load(&text);
     }
 }
+
+#[test]
+fn show_probe() {
+    let inputs = inputs(&[("OPENAI_API_KEY", "sk-planted"), ("BIFROST_PORT", "1234")]);
+    let text = "[providers.mine]\nbase_url='http://127.0.0.1:9/v1'\nkey='sk-planted'\nheaders={x='sk-planted'}\n[facts.'a/b']\ncontext=1";
+    let snapshot = Snapshot::of_text(&inputs, Some((Path::new(FILE), text))).unwrap();
+    println!("{}", snapshot.show(&inputs));
+}

@@ -1,0 +1,79 @@
+//! A changed configuration comes into force whole, or not at all.
+
+use super::{Gateway, resolve_client_keys};
+use crate::config::{ConfigError, Snapshot, Watch};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+impl Gateway {
+    /// Follows the file.
+    pub async fn watch_config(&self) {
+        let (changes, mut changed) = mpsc::unbounded_channel();
+        let mut watch = Watch::new(self.inputs.clone());
+        // What changed between the start and now is a change like any other.
+        let first = watch.load();
+        if first.as_ref().is_ok_and(|snapshot| snapshot.path != self.snapshot().path) {
+            drop(changes.send(first));
+        }
+        let follow = watch.run(move |result| drop(changes.send(result)));
+        let apply = async {
+            while let Some(result) = changed.recv().await {
+                // The outcome is logged and shown by /health.
+                let _ = self.take(result).await;
+            }
+        };
+        tokio::join!(follow, apply);
+    }
+
+    /// Reads the file now.
+    ///
+    /// # Errors
+    /// Why it is not in force.
+    pub async fn reload(&self) -> Result<(), String> {
+        self.take(Snapshot::load(&self.inputs)).await
+    }
+
+    async fn take(&self, result: Result<Snapshot, ConfigError>) -> Result<(), String> {
+        let checked = match result {
+            Ok(snapshot) => match resolve_client_keys(&snapshot).await {
+                Ok(keys) => Ok((snapshot, keys)),
+                Err(error) => Err(format!("a key of [server] api_keys could not be had: {error}")),
+            },
+            Err(error) => Err(error.to_string()),
+        };
+        let (snapshot, keys) = match checked {
+            Ok(checked) => checked,
+            Err(message) => {
+                error!("the changed configuration is not in force: {message}");
+                self.observer.config_reloaded(false);
+                self.config_error.store(Some(Arc::new(message.clone())));
+                return Err(message);
+            }
+        };
+        for warning in &snapshot.warnings {
+            warn!("{warning}");
+        }
+        let before = self.snapshot();
+        if (&before.server.hosts, before.server.port) != (&snapshot.server.hosts, snapshot.server.port) {
+            warn!("`host` and `port` of [server] take effect at the next start");
+        }
+        // Local-only first: no request may see the new providers with the old mode.
+        self.mode.declare(snapshot.local.only);
+        self.client_keys.store(Arc::new(keys));
+        self.snapshot.store(Arc::new(snapshot));
+        self.apply_mode();
+        self.config_error.store(None);
+        self.observer.config_reloaded(true);
+        info!("the changed configuration is in force");
+        Ok(())
+    }
+
+    /// Makes the clients and the directory follow the mode.
+    pub fn apply_mode(&self) {
+        let on = self.mode.is_on();
+        self.clients.set_local_only(on);
+        self.observer.set_local_only(on);
+        self.directory.activate(&self.snapshot(), on);
+    }
+}
