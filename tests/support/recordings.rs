@@ -80,9 +80,9 @@ impl Recording {
         self.status.is_none_or(|status| (200..300).contains(&status))
     }
 
-    /// The answer is a stream: events, or Gemini's JSON array.
+    /// The answer is an event stream. (Gemini's JSON array is read whole: a provider is always asked for events.)
     pub fn is_stream(&self) -> bool {
-        matches!(self.framing.as_str(), "sse" | "payloads") || self.response_body.is_array()
+        matches!(self.framing.as_str(), "sse" | "payloads")
     }
 
     /// The body of the answer as it was on the wire.
