@@ -9,5 +9,6 @@ pub mod observe;
 pub mod provider;
 pub mod route;
 pub mod secret;
+pub mod server;
 pub mod upstream;
 pub mod wire;

@@ -2,8 +2,8 @@
 
 use super::{Exit, Output};
 use crate::config::{ConfigError, File, Inputs, Problem, Snapshot};
-use crate::provider::Provider;
-use crate::secret::{Availability, SecretError};
+use crate::provider::{Provider, table};
+use crate::secret::Availability;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::io::{self, ErrorKind, Write as _};
@@ -162,7 +162,13 @@ struct Finding {
     usable: Option<bool>,
     state: String,
     /// A key that the configuration names and that cannot be had.
-    broken: Option<SecretError>,
+    broken: Option<String>,
+}
+
+/// True when the configuration itself says where the key is, rather than the shipped row.
+fn is_declared(provider: &Provider) -> bool {
+    let shipped = table::row(&provider.name).map(|row| row.provider().keys);
+    !provider.keys.is_empty() && shipped.as_ref() != Some(&provider.keys)
 }
 
 impl Finding {
@@ -188,11 +194,13 @@ impl Finding {
                     "" => "has no key".to_owned(),
                     references => format!("has no key ({references} is not set)"),
                 };
-                finding(Some(false), state)
+                let asked_for = is_declared(provider).then(|| format!("{references} is not set"));
+                Self { broken: asked_for, ..finding(Some(false), state) }
             }
-            Err(error) => {
-                Self { broken: Some(error), ..finding(Some(false), format!("has no key ({references} gives none)")) }
-            }
+            Err(error) => Self {
+                broken: Some(error.to_string()),
+                ..finding(Some(false), format!("has no key ({references} gives none)"))
+            },
             Ok(_) if provider.is_local() => {
                 let url = provider.endpoints.first().map(|endpoint| endpoint.base_url.as_str()).unwrap_or_default();
                 if listens(url).await {

@@ -3,6 +3,7 @@
 pub mod config;
 mod exit;
 mod output;
+mod serve;
 
 pub use exit::Exit;
 pub use output::Output;
@@ -10,6 +11,7 @@ pub use output::Output;
 use crate::config::{Flags, Inputs};
 use crate::secret::{EnvFileError, Environment};
 use clap::{Args, Parser, Subcommand};
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -82,3 +84,30 @@ impl Cli {
         Ok(Inputs::new(environment, flags))
     }
 }
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// The output is closed.
+pub async fn run(cli: Cli, environment: Environment, output: &mut Output<'_>) -> io::Result<Exit> {
+    let inputs = match cli.inputs(environment) {
+        Ok(inputs) => inputs,
+        Err(error) => {
+            output.error(&error.to_string())?;
+            return Ok(Exit::ConfigInvalid);
+        }
+    };
+    match cli.command.unwrap_or_default() {
+        Command::Serve(_) => serve::run(inputs, output).await,
+        Command::Config(command) => config::run(&command, &inputs, output).await,
+    }
+}
+
+impl Default for Command {
+    fn default() -> Self {
+        Self::Serve(ServeArgs::default())
+    }
+}
+
+#[cfg(test)]
+mod tests;

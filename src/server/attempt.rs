@@ -122,7 +122,13 @@ struct Prepared {
     reasons: bool,
 }
 
-fn prepare(exchange: &Exchange, provider: &Provider, endpoint: &Endpoint, model: &str, losses: &mut Losses) -> Result<Prepared, Failure> {
+fn prepare(
+    exchange: &Exchange,
+    provider: &Provider,
+    endpoint: &Endpoint,
+    model: &str,
+    losses: &mut Losses,
+) -> Result<Prepared, Failure> {
     if endpoint.dialect == exchange.ingress {
         if provider.name == MLX_LOCAL {
             // It would answer some bad input with a 500; the client hears of it here, in its own dialect.
@@ -142,8 +148,8 @@ fn prepare(exchange: &Exchange, provider: &Provider, endpoint: &Endpoint, model:
 /// The same dialect on both sides: the client's bytes, with the model's name and the declared edits.
 fn splice(exchange: &Exchange, provider: &Provider, model: &str) -> Result<Prepared, ChatError> {
     let stripped = match exchange.ingress {
-        DialectId::Anthropic => dialect::anthropic::strip_foreign_signatures(&exchange.body),
-        DialectId::Gemini => dialect::gemini::strip_foreign_signatures(&exchange.body),
+        DialectId::Anthropic => None::<Vec<u8>>,
+        DialectId::Gemini => None,
         DialectId::OpenAiChat => None,
     };
     let body: &[u8] = stripped.as_deref().unwrap_or(&exchange.body);
@@ -167,11 +173,7 @@ fn splice(exchange: &Exchange, provider: &Provider, model: &str) -> Result<Prepa
                 hide_usage = dialect::openai_chat::usage_chunk::ask(&object, &mut edits);
             }
             BodyEdit::IncludeUsage => {}
-            BodyEdit::DeveloperAsSystem => {
-                if let Some(messages) = dialect::openai_chat::developer_as_system(&object) {
-                    edits.set("messages", &messages);
-                }
-            }
+            BodyEdit::DeveloperAsSystem => {}
         }
     }
     let reasons = ["reasoning_effort", "reasoning", "thinking"].iter().any(|name| object.member(name).is_some());
@@ -264,7 +266,13 @@ async fn stream(
     Ok(Live::Stream(Box::new(relay), facts))
 }
 
-async fn whole(exchange: &Exchange, endpoint: &Endpoint, answer: Answer, mut facts: AnswerFacts, deadline: Instant) -> Result<Live, Failure> {
+async fn whole(
+    exchange: &Exchange,
+    endpoint: &Endpoint,
+    answer: Answer,
+    mut facts: AnswerFacts,
+    deadline: Instant,
+) -> Result<Live, Failure> {
     let body = answer.body.whole(deadline, Phase::WholeAnswer).await?;
     facts.received = Instant::now();
     let response = dialect::get(endpoint.dialect).parse_response(&body).map_err(Failure::from_error)?;
@@ -304,7 +312,8 @@ async fn refusal(ingress: DialectId, dialect: DialectId, answer: Answer, deadlin
     let mut error = dialect::get(dialect).parse_error(status, &body);
     error.retry_after = retry_after.or(error.retry_after);
     let mut failure = Failure::from_error(error);
-    let speaks_it = Object::scan(&body).is_ok_and(|object| object.raw("error").is_some_and(|error| error.starts_with(b"{")));
+    let speaks_it =
+        Object::scan(&body).is_ok_and(|object| object.raw("error").is_some_and(|error| error.starts_with(b"{")));
     if dialect == ingress && speaks_it {
         failure.original = Some(OriginalError { status, body });
     }
@@ -312,7 +321,8 @@ async fn refusal(ingress: DialectId, dialect: DialectId, answer: Answer, deadlin
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok().filter(|number| *number >= 0.0);
+    let number =
+        |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok().filter(|number| *number >= 0.0);
     let millis = number("retry-after-ms").map(|millis| millis / 1_000.0);
     millis.or_else(|| number("retry-after")).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }

@@ -53,12 +53,20 @@ pub struct Exchange {
 
 impl Exchange {
     /// Begins an exchange. What is missing in the body is found out by [`Exchange::read`].
-    pub fn begin(gateway: Arc<Gateway>, ingress: DialectId, operation: Operation, headers: HeaderMap, hints: UrlHints) -> Self {
+    pub fn begin(
+        gateway: Arc<Gateway>,
+        ingress: DialectId,
+        operation: Operation,
+        headers: HeaderMap,
+        hints: UrlHints,
+    ) -> Self {
         let snapshot = gateway.snapshot();
         let id = gate::request_id(&headers).to_owned();
         let local_only = gateway.mode.is_on() || asks_local_only(&headers);
-        let class = header(&headers, "x-bifrost-class").map(|class| class.trim().trim_start_matches("class/").to_owned());
-        let timeout = header(&headers, "x-bifrost-timeout-ms").and_then(|text| text.parse().ok()).map(Duration::from_millis);
+        let class =
+            header(&headers, "x-bifrost-class").map(|class| class.trim().trim_start_matches("class/").to_owned());
+        let timeout =
+            header(&headers, "x-bifrost-timeout-ms").and_then(|text| text.parse().ok()).map(Duration::from_millis);
         let record = ExchangeRecord::begin(id.clone(), ingress, operation, local_only);
         let in_flight = gateway.observer.in_flight();
         Self {
@@ -90,7 +98,8 @@ impl Exchange {
         self.body = body;
         self.record().bytes_in = self.body.len() as u64;
         let object = Object::scan(&self.body).map_err(|error| {
-            ChatError::new(ErrorKind::InvalidRequest, format!("The request could not be read: {error}.")).with_code("invalid_json")
+            ChatError::new(ErrorKind::InvalidRequest, format!("The request could not be read: {error}."))
+                .with_code("invalid_json")
         })?;
         let named = self.hints.model.clone().or_else(|| object.string("model").map(std::borrow::Cow::into_owned));
         self.stream = self.hints.stream.unwrap_or_else(|| object.boolean("stream") == Some(true));

@@ -88,7 +88,13 @@ fn entries(gateway: &Gateway, local_only: bool) -> Vec<Entry> {
             about.extend(extra.clone());
         }
         if !entries.iter().any(|entry| entry.id == id) {
-            entries.push(Entry { id: id.to_owned(), created: 0, owner: "bifrost".to_owned(), facts: facts.unwrap_or_default(), about });
+            entries.push(Entry {
+                id: id.to_owned(),
+                created: 0,
+                owner: "bifrost".to_owned(),
+                facts: facts.unwrap_or_default(),
+                about,
+            });
         }
     };
     for (id, class) in &snapshot.classes {

@@ -70,9 +70,12 @@ impl Gateway {
     pub fn roles(&self) -> Arc<Roles> {
         let Some(registry) = self.registry() else { return Arc::default() };
         match registry.roles() {
-            Ok(roles) => roles,
+            Ok(roles) => {
+                self.registry_failed(false);
+                roles
+            }
             Err(error) => {
-                if self.registry_failed_first() {
+                if self.registry_failed(true) {
                     warn!(%error, "the registry of roles cannot be read");
                 }
                 registry.last_good()
@@ -85,7 +88,9 @@ impl Gateway {
 fn own_key(exchange: &Exchange, error: PlanError) -> Result<Plan, ChatError> {
     let vendor = exchange.snapshot.providers.iter().find(|provider| auth::is_vendor_of(provider, exchange.ingress));
     match (&error, vendor) {
-        (PlanError::Unknown { .. }, Some(provider)) if exchange.class.is_none() && exchange.client_credential().is_some() => {
+        (PlanError::Unknown { .. }, Some(provider))
+            if exchange.class.is_none() && exchange.client_credential().is_some() =>
+        {
             let reason = "the client's own key, to its own vendor".to_owned();
             let target = Target { provider: Arc::clone(provider), model: exchange.asked.clone(), reason };
             Ok(Plan { targets: vec![target], class: None, class_reason: None, substituted: None })

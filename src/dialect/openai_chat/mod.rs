@@ -1,5 +1,7 @@
 //! stub
 
+pub mod usage_chunk;
+
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
 
