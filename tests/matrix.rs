@@ -6,15 +6,17 @@
 mod support {
     pub mod projection {
         pub mod answer;
+        pub mod request;
     }
     pub mod recordings;
 }
 
-use bifrost::chat::{Collector, DialectId, ErrorKind, Event, Losses, Response};
-use bifrost::dialect::{self, StreamOptions};
+use bifrost::chat::{Collector, DialectId, ErrorKind, Event, Losses, Request, Response};
+use bifrost::dialect::{self, Profile, StreamOptions, UrlHints};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use support::projection::answer::Answer;
+use support::projection::request;
 use support::recordings::{self, Recording};
 
 /// A recording may be excepted, by id and with its reason; at most this share of an API's.
@@ -49,7 +51,7 @@ fn survive(api: &str) {
     for recording in &recordings {
         streams += usize::from(recording.is_stream());
         errors += usize::from(!recording.succeeded());
-        let checked = catch_unwind(AssertUnwindSafe(|| check(recording)));
+        let checked = catch_unwind(AssertUnwindSafe(|| [check(recording), check_request(recording)].concat()));
         let broken = checked.unwrap_or_else(|_| vec!["it panics".to_owned()]);
         if !broken.is_empty() {
             failed.insert(recording.id.as_str());
@@ -143,6 +145,51 @@ fn check_answer(recording: &Recording, response: &Response, events: &[Event]) ->
         }
     }
     broken
+}
+
+/// A request, written to a provider of each dialect and read again, asks the same; and once more back in its own.
+fn check_request(recording: &Recording) -> Vec<String> {
+    let Some(bytes) = recording.request_bytes() else { return Vec::new() };
+    let own = recording.dialect();
+    let request = match dialect::get(own).parse_request(&bytes, &recording.hints()) {
+        Ok(request) => request,
+        // What the provider refused may be refused here too.
+        Err(_) if !recording.succeeded() => return Vec::new(),
+        Err(error) => return vec![format!("the request cannot be read: {error}")],
+    };
+    let mut broken = Vec::new();
+    for to in CLIENTS {
+        let way = format!("the request of {own} in {to}");
+        let expected = request::project(&request, to);
+        let there = match rewrite(&request, to) {
+            Ok(there) => there,
+            Err(error) => {
+                broken.push(format!("{way}: cannot be read again: {error}"));
+                continue;
+            }
+        };
+        if let Some(difference) = request::difference(&expected, &request::project(&there, to)) {
+            broken.push(format!("{way}: {difference}"));
+            continue;
+        }
+        match rewrite(&there, own) {
+            Ok(back) => {
+                let expected = request::project(&request::project(&request, to), own);
+                let back = request::project(&request::project(&back, to), own);
+                let difference = request::difference(&expected, &back);
+                broken.extend(difference.map(|difference| format!("{way} and back: {difference}")));
+            }
+            Err(error) => broken.push(format!("{way} and back: cannot be read again: {error}")),
+        }
+    }
+    broken
+}
+
+/// The request as a provider of `dialect` would get and read it.
+fn rewrite(request: &Request, to: DialectId) -> Result<Request, String> {
+    let bytes = dialect::get(to).write_request(request, &Profile::FULL, &mut Losses::new());
+    let hints = UrlHints { model: Some(request.model.clone()), stream: Some(request.stream) };
+    dialect::get(to).parse_request(&bytes, &hints).map_err(|error| error.message)
 }
 
 /// An error in the middle of a stream is an error in the middle of every client's stream.

@@ -19,10 +19,21 @@ pub struct Alternative {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Said {
-    Text { text: String, signature: Option<Signature> },
-    Reasoning { text: String, signature: Option<Signature>, encrypted: Option<Signature> },
+    Text {
+        text: String,
+        signature: Option<Signature>,
+    },
+    Reasoning {
+        text: String,
+        signature: Option<Signature>,
+        encrypted: Option<Signature>,
+    },
     /// Arguments that are not JSON are kept as the text they are.
-    Call { name: String, arguments: Value, signature: Option<Signature> },
+    Call {
+        name: String,
+        arguments: Value,
+        signature: Option<Signature>,
+    },
     Refusal(String),
 }
 
@@ -69,8 +80,14 @@ impl Answer {
             return Some(format!("candidates: {} != {}", self.candidates.len(), other.candidates.len()));
         }
         for (own, their) in self.candidates.iter().zip(&other.candidates) {
-            if let Some(at) = (0..own.said.len().max(their.said.len())).find(|at| own.said.get(*at) != their.said.get(*at)) {
-                return Some(format!("part {at}: {:.300?} != {:.300?}", Shown(own.said.get(at)), Shown(their.said.get(at))));
+            if let Some(at) =
+                (0..own.said.len().max(their.said.len())).find(|at| own.said.get(*at) != their.said.get(*at))
+            {
+                return Some(format!(
+                    "part {at}: {:.300?} != {:.300?}",
+                    Shown(own.said.get(at)),
+                    Shown(their.said.get(at))
+                ));
             }
             if own.stop != their.stop {
                 return Some(format!("stop: {:?} != {:?}", own.stop, their.stop));
@@ -88,8 +105,12 @@ impl Answer {
             let mut tidy: Vec<Said> = Vec::new();
             for said in candidate.said.drain(..).filter(|said| !said.is_empty()) {
                 match (tidy.last_mut(), said) {
-                    (Some(Said::Text { text, signature: None }), Said::Text { text: more, signature: None })
-                    | (Some(Said::Refusal(text)), Said::Refusal(more)) => text.push_str(&more),
+                    (Some(Said::Refusal(text)), Said::Refusal(more)) => text.push_str(&more),
+                    // A signature stands behind what it signs, however many pieces that came in.
+                    (Some(Said::Text { text, signature: signed @ None }), Said::Text { text: more, signature }) => {
+                        text.push_str(&more);
+                        *signed = signature;
+                    }
                     (
                         Some(Said::Reasoning { text, signature: None, encrypted: None }),
                         Said::Reasoning { text: more, signature: None, encrypted: None },
@@ -211,7 +232,9 @@ const GEMINI: [Projection; 5] = [
                     StopReason::StopSequence | StopReason::PauseTurn => StopReason::EndTurn,
                     StopReason::ContextWindow => StopReason::MaxTokens,
                     StopReason::Refusal => StopReason::ContentFilter,
-                    StopReason::Other(word) if !GEMINI_WORDS.contains(&word.as_str()) => StopReason::Other("OTHER".into()),
+                    StopReason::Other(word) if !GEMINI_WORDS.contains(&word.as_str()) => {
+                        StopReason::Other("OTHER".into())
+                    }
                     stop => stop,
                 });
             });
@@ -224,7 +247,8 @@ const GEMINI: [Projection; 5] = [
         apply: |answer| {
             answer.each(|candidate| {
                 if matches!(candidate.stop, Some(StopReason::EndTurn | StopReason::ToolUse)) {
-                    candidate.stop = Some(if candidate.has_calls() { StopReason::ToolUse } else { StopReason::EndTurn });
+                    candidate.stop =
+                        Some(if candidate.has_calls() { StopReason::ToolUse } else { StopReason::EndTurn });
                 }
             });
         },
