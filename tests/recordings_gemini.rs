@@ -1,8 +1,10 @@
 //! Real Gemini and Vertex traffic through the Gemini dialect: every answer decodes wherever it is cut, goes back to the
 //! same neutral form, and every request is kept. The folder of recordings is named by `BIFROST_RECORDINGS`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests")]
+
 use bifrost::chat::{Collector, ErrorKind, Event, Losses, Part, Response, StopReason, ToolCall, Usage};
-use bifrost::dialect::gemini::Gemini;
+use bifrost::dialect::gemini::{Gemini, count_tokens, embedding};
 use bifrost::dialect::{Dialect, Profile, StreamOptions, UrlHints};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
@@ -52,6 +54,12 @@ impl Recording {
 
 /// The recordings of `generateContent`; `None` where there is no folder of them.
 fn recordings() -> Option<Vec<Recording>> {
+    let found = recordings_of("gemini.generate")?;
+    assert!(found.len() >= 600, "only {} recordings of gemini.generate", found.len());
+    Some(found)
+}
+
+fn recordings_of(api: &str) -> Option<Vec<Recording>> {
     let Some(folder) = std::env::var_os("BIFROST_RECORDINGS") else {
         println!("skipped: BIFROST_RECORDINGS is not set");
         return None;
@@ -62,12 +70,11 @@ fn recordings() -> Option<Vec<Recording>> {
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "jsonl")) {
         for line in std::fs::read_to_string(file).unwrap().lines() {
             let line: Value = serde_json::from_str(line).unwrap();
-            if line["api"] == "gemini.generate" {
+            if line["api"] == api {
                 found.push(Recording { id: line["id"].as_str().unwrap().to_owned(), line });
             }
         }
     }
-    assert!(found.len() >= 600, "only {} recordings of gemini.generate", found.len());
     Some(found)
 }
 
@@ -156,6 +163,146 @@ fn every_answer_decodes_wherever_it_is_cut() {
         }
         let response = collect(&whole);
         assert!(!response.candidates.is_empty(), "{id}: no candidate");
+    }
+}
+
+/// What stands in an answer, taken from its JSON without the dialect's help.
+#[derive(Debug, Default, PartialEq)]
+struct Raw {
+    text: String,
+    thoughts: String,
+    calls: Vec<(String, Value)>,
+    signatures: Vec<String>,
+    output_tokens: u64,
+    finished: Option<String>,
+}
+
+fn raw(recording: &Recording) -> Raw {
+    let chunks: Vec<Value> = match &recording.line["response_chunks"] {
+        Value::Array(chunks) => chunks
+            .iter()
+            .flat_map(|chunk| chunk.as_str().unwrap().lines())
+            .map(|line| line.strip_prefix("data:").unwrap_or(line).trim())
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect(),
+        _ => match recording.line["response_body"].clone() {
+            Value::Array(chunks) => chunks,
+            single => vec![single],
+        },
+    };
+    let mut raw = Raw::default();
+    for chunk in &chunks {
+        let candidate = &chunk["candidates"][0];
+        for part in candidate["content"]["parts"].as_array().into_iter().flatten() {
+            let text = part["text"].as_str().unwrap_or_default();
+            if part["thought"] == true {
+                raw.thoughts.push_str(text)
+            } else {
+                raw.text.push_str(text)
+            }
+            if let Some(name) = part["functionCall"]["name"].as_str() {
+                let arguments = &part["functionCall"]["args"];
+                raw.calls.push((name.to_owned(), arguments.as_object().cloned().unwrap_or_default().into()));
+            }
+            raw.signatures.extend(part["thoughtSignature"].as_str().map(str::to_owned));
+        }
+        let count = |name: &str| chunk["usageMetadata"][name].as_u64().unwrap_or(0);
+        let output = count("candidatesTokenCount") + count("thoughtsTokenCount");
+        raw.output_tokens = if output > 0 { output } else { raw.output_tokens };
+        raw.finished = candidate["finishReason"].as_str().map(str::to_owned).or(raw.finished);
+    }
+    raw
+}
+
+#[test]
+fn what_is_read_is_what_stands_there() {
+    for recording in recordings().unwrap_or_default().iter().filter(|recording| answers(recording)) {
+        let id = &recording.id;
+        let response = match recording.is_stream() {
+            true => collect(&decode(&recording.body(), None)),
+            false => Gemini.parse_response(&recording.body()).unwrap(),
+        };
+        let in_pieces = recording.body().windows(11).any(|window| window == b"partialArgs");
+        let expected = raw(recording);
+        let mut found = Raw::default();
+        let candidate = &response.candidates[0];
+        for part in &candidate.parts {
+            match part {
+                Part::Text { text, signature, .. } => {
+                    found.text.push_str(text);
+                    found.signatures.extend(signature.iter().map(|signature| signature.value.clone()));
+                }
+                Part::Reasoning(part) => found.thoughts.push_str(&part.text),
+                Part::ToolCall(call) => {
+                    let arguments = call.parsed_arguments().unwrap();
+                    found
+                        .calls
+                        .push((call.name.clone(), if in_pieces { Value::Object(Map::new()) } else { arguments }));
+                    found.signatures.extend(call.signature.iter().map(|signature| signature.value.clone()));
+                }
+                Part::Media(media) => {
+                    found.signatures.extend(media.signature.iter().map(|signature| signature.value.clone()));
+                }
+                Part::Foreign { value, .. } => {
+                    found.signatures.extend(value["thoughtSignature"].as_str().map(str::to_owned));
+                }
+                Part::Refusal(_) | Part::ToolResult(_) => panic!("{id}: a part that Gemini does not have"),
+            }
+        }
+        found.output_tokens = response.usage.map_or(0, |usage| usage.output);
+        found.finished.clone_from(&expected.finished);
+        assert_eq!(found, expected, "{id}");
+        let stop = candidate.stop.as_ref().unwrap();
+        match expected.finished.as_deref() {
+            Some("STOP") if found.calls.is_empty() => assert_eq!(*stop, StopReason::EndTurn, "{id}"),
+            Some("STOP") => assert_eq!(*stop, StopReason::ToolUse, "{id}"),
+            Some("MAX_TOKENS") => assert_eq!(*stop, StopReason::MaxTokens, "{id}"),
+            Some("MODEL_ARMOR") => assert_eq!(*stop, StopReason::ContentFilter, "{id}"),
+            Some(word) => assert_eq!(*stop, StopReason::Other(word.to_owned()), "{id}"),
+            None => {}
+        }
+    }
+}
+
+#[test]
+fn every_count_of_tokens_is_read() {
+    for recording in recordings_of("gemini.count_tokens").unwrap_or_default() {
+        let id = &recording.id;
+        let request =
+            count_tokens::parse_request(recording.line["request_body"].to_string().as_bytes(), &recording.url())
+                .unwrap_or_else(|error| panic!("{id}: {error}"));
+        let mut losses = Losses::new();
+        let written = count_tokens::write_request(&request, &mut losses);
+        assert!(losses.is_empty(), "{id}: {losses}");
+        assert_eq!(count_tokens::parse_request(&written, &recording.url()).unwrap(), request, "{id}");
+        let answer = count_tokens::parse_response(&recording.body());
+        assert_eq!(answer.ok(), recording.line["response_body"]["totalTokens"].as_u64(), "{id}");
+    }
+}
+
+#[test]
+fn every_embedding_is_kept() {
+    for recording in recordings_of("gemini.embed").unwrap_or_default() {
+        let id = &recording.id;
+        let original = &recording.line["request_body"];
+        let answer = embedding::parse_response(&recording.body()).unwrap_or_else(|error| panic!("{id}: {error}"));
+        let request = match embedding::parse_request(original.to_string().as_bytes(), &recording.url()) {
+            Err(error) => {
+                assert!(original.to_string().contains("inline_data"), "{id}: {error}");
+                assert_eq!(error.code.as_deref(), Some("unsupported_content"));
+                continue;
+            }
+            Ok(request) => request,
+        };
+        assert_eq!(answer.vectors.len(), request.inputs.len(), "{id}");
+        assert!(recording.field("path").ends_with(embedding::path(&request).rsplit(':').next().unwrap()), "{id}");
+        let mut losses = Losses::new();
+        let written = embedding::write_request(&request, &mut losses).unwrap();
+        assert_eq!(embedding::parse_request(&written, &recording.url()).unwrap(), request, "{id}");
+        let body = embedding::write_response(&answer, request.single, &mut losses);
+        assert_eq!(embedding::parse_response(&body).unwrap(), answer, "{id}");
+        assert!(losses.is_empty(), "{id}: {losses}");
     }
 }
 

@@ -82,7 +82,7 @@ pub struct ServerTable {
 #[serde(deny_unknown_fields, default)]
 pub struct LocalTable {
     /// Nothing leaves this machine: every request goes to the local model server. The environment, a flag and the
-    /// run-time switch can add this, and never take it away. Default: false.
+    /// run-time switch can add this, and never take it away. `localOnlyMode` is accepted too. Default: false.
     #[serde(alias = "localOnlyMode")]
     pub only: Option<bool>,
     /// What a request for a cloud model gets in local-only mode: `substitute` (the local default answers, and

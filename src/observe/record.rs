@@ -5,6 +5,7 @@ use crate::chat::{ChatError, DialectId, ErrorKind, LossKind, Losses, Usage};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 /// A name that somebody else chose is cut to so many bytes.
@@ -112,6 +113,13 @@ pub struct AttemptRecord {
     pub millis: u64,
     /// What the provider said went wrong; no content of the client's.
     pub error: Option<String>,
+}
+
+/// As in the header `x-bifrost-attempts`: `openai/gpt-x rate_limited 12ms`.
+impl fmt::Display for AttemptRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} {} {}ms", self.provider, self.model, self.outcome, self.millis)
+    }
 }
 
 /// What went wrong, without the words: those may quote the client.

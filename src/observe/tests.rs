@@ -172,6 +172,7 @@ fn metrics_say_what_the_records_say() {
 fn a_record_as_json() {
     let list = [full(), refused(), left()];
     insta::assert_json_snapshot!(list);
+    assert_eq!(full().attempts[0].to_string(), "mlx-local/org/tiny unreachable 3ms");
 }
 
 #[test]

@@ -7,13 +7,22 @@ use crate::provider::{MLX_LOCAL, Provider};
 use std::cmp::{Ordering, Reverse};
 use std::sync::Arc;
 
+/// The user's own word: the role called like the class.
+const ROLE: u8 = 0;
+/// Answers without loading anything.
+const IN_MEMORY: u8 = 1;
+/// What the user wants where nothing else is said.
+const LOCAL_DEFAULT: u8 = 2;
+/// Any other.
+const NO_HURRY: u8 = 3;
+
 /// One model that a selector lets through.
 struct Candidate<'a> {
     provider: &'a Arc<Provider>,
     model: String,
     facts: Facts,
     created: Option<u64>,
-    /// Lower is better: the class's own role, in memory, the local default, the rest.
+    /// [`ROLE`] to [`NO_HURRY`]; lower is better.
     readiness: u8,
     /// Its provider did not answer when last asked.
     is_down: bool,
@@ -22,21 +31,21 @@ struct Candidate<'a> {
 /// The targets of a class, best first, each once. `name` is what the client called it: a role of that name in the
 /// registry is the user's own word for which local model to take.
 pub(super) fn targets(view: &View<'_>, name: &str, class: &Class) -> Vec<Target> {
-    let mut targets: Vec<(bool, Target)> = Vec::new();
+    let mut targets: Vec<(bool, bool, Target)> = Vec::new();
     for selector in &class.select {
         let mut candidates = candidates(view, name, class, selector);
         candidates.sort_by(|a, b| order(selector.take, a, b));
         for candidate in candidates.into_iter().take(selector.limit.unwrap_or(1)) {
             let reason = reason(name, selector, &candidate);
             let target = Target { provider: candidate.provider.clone(), model: candidate.model, reason };
-            if !targets.iter().any(|(_, known)| known.is_same(&target)) {
-                targets.push((candidate.is_down, target));
+            if !targets.iter().any(|(_, _, known)| known.is_same(&target)) {
+                targets.push((candidate.is_down, candidate.readiness != ROLE, target));
             }
         }
     }
-    // A server that did not answer when last asked is still tried, but last.
-    targets.sort_by_key(|(is_down, _)| *is_down);
-    targets.into_iter().map(|(_, target)| target).collect()
+    // A server that did not answer when last asked is still tried, but last. The role's model goes before preferences.
+    targets.sort_by_key(|(is_down, is_other, _)| (*is_down, *is_other));
+    targets.into_iter().map(|(_, _, target)| target).collect()
 }
 
 fn candidates<'a>(view: &View<'a>, name: &str, class: &Class, selector: &Selector) -> Vec<Candidate<'a>> {
@@ -70,7 +79,14 @@ fn candidates<'a>(view: &View<'a>, name: &str, class: &Class, selector: &Selecto
         let has_list = list.is_some_and(|list| list.fetched_at.is_some());
         if let (Some(model), Some(_), false) = (pin, &selector.provider, has_list) {
             let facts = view.facts(provider, model);
-            found.push(Candidate { provider, facts, created: None, readiness: 3, model: model.to_owned(), is_down });
+            found.push(Candidate {
+                provider,
+                facts,
+                created: None,
+                readiness: NO_HURRY,
+                model: model.to_owned(),
+                is_down,
+            });
         }
     }
     found
@@ -79,14 +95,15 @@ fn candidates<'a>(view: &View<'a>, name: &str, class: &Class, selector: &Selecto
 fn readiness(view: &View<'_>, name: &str, provider: &Provider, model: &str) -> u8 {
     let is_role =
         |role: &str| provider.name == MLX_LOCAL && view.role(role).is_some_and(|id| id.eq_ignore_ascii_case(model));
+    let list = view.catalogue.list(&provider.name);
     if is_role(name) {
-        0
-    } else if view.catalogue.list(&provider.name).is_some_and(|list| list.running.is_some() && list.is_loaded(model)) {
-        1
+        ROLE
+    } else if list.is_some_and(|list| list.running.is_some() && list.is_loaded(model)) {
+        IN_MEMORY
     } else if is_role("default") {
-        2
+        LOCAL_DEFAULT
     } else {
-        3
+        NO_HURRY
     }
 }
 
@@ -127,9 +144,9 @@ fn price(facts: &Facts) -> f64 {
 fn reason(name: &str, selector: &Selector, candidate: &Candidate<'_>) -> String {
     let mut words = vec![format!("class {name}")];
     match (selector.take, candidate.readiness) {
-        (Take::Loaded, 0) => words.push(format!("role {name} of the registry")),
-        (Take::Loaded, 1) => words.push("in memory".to_owned()),
-        (Take::Loaded, 2) => words.push("the local default".to_owned()),
+        (_, ROLE) => words.push(format!("role {name} of the registry")),
+        (Take::Loaded, IN_MEMORY) => words.push("in memory".to_owned()),
+        (Take::Loaded, LOCAL_DEFAULT) => words.push("the local default".to_owned()),
         (Take::Loaded, _) => words.push("first that fits".to_owned()),
         (Take::Newest, _) => words.push("newest that fits".to_owned()),
         (Take::Cheapest, _) => words.push("cheapest that fits".to_owned()),

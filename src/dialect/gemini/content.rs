@@ -91,7 +91,8 @@ pub(super) fn read_part(value: Value, calls: &mut CallBook) -> Option<Part> {
         if let Some(signature) = &signature {
             proof::read_reasoning(signature, &mut part);
         }
-        let empty = part.text.is_empty() && part.signature.is_none() && part.encrypted.is_none() && part.id.is_none();
+        let empty = part.text.is_empty() && part.signature.is_none() && part.encrypted.is_none();
+        let empty = empty && part.id.is_none() && !part.summary;
         return (!empty).then_some(Part::Reasoning(part));
     }
     let extras = Extras::from_fields(DialectId::Gemini, fields.rest());
@@ -169,7 +170,8 @@ pub(super) fn write_call(call: &ToolCall, towards: Towards, losses: &mut Losses)
         Some(Value::Object(arguments)) => Value::Object(arguments),
         _ => {
             losses.approximated("tool_call.arguments");
-            json!({ "arguments": call.arguments })
+            // Anthropic's documented way to carry what is no JSON object.
+            json!({ "INVALID_JSON": call.arguments })
         }
     };
     let mut out = Map::new();

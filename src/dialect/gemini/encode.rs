@@ -6,8 +6,7 @@ use super::proof::{self, Towards};
 use super::response::{write_frame, write_stop};
 use super::usage;
 use crate::chat::{
-    BlockKind, ChatError, Delta, DialectId, Event, Extras, Losses, Part, ReasoningPart, Signature, StopReason,
-    ToolCall, Usage,
+    BlockKind, ChatError, Delta, DialectId, Event, Extras, Losses, Part, ReasoningPart, Signature, ToolCall, Usage,
 };
 use crate::dialect::{StreamEncoder, StreamOptions};
 use crate::wire::sse::write_event;
@@ -86,7 +85,12 @@ impl Encoder {
                 Block::Text(None, Extras::default())
             }
             BlockKind::Reasoning { id, summary } => {
-                Block::Reasoning(ReasoningPart { id: id.clone(), summary: *summary, ..ReasoningPart::default() })
+                // What is known of a foreign item only at its start goes in front of its text, sealed on its own.
+                let head = ReasoningPart { id: id.clone(), summary: *summary, ..ReasoningPart::default() };
+                if let Some(proof) = proof::write_reasoning(&head, losses) {
+                    self.write_part(candidate, json!({ "text": "", "thought": true, "thoughtSignature": proof }), out);
+                }
+                Block::Reasoning(ReasoningPart::default())
             }
             BlockKind::ToolCall { id, name } => Block::Call(ToolCall {
                 id: id.clone(),

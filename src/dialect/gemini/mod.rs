@@ -6,9 +6,11 @@
 mod content;
 pub mod count_tokens;
 mod decode;
+pub mod embedding;
 mod encode;
 mod error;
 mod fields;
+mod foreign_signatures;
 mod generation;
 mod media;
 mod partial_args;
@@ -22,6 +24,8 @@ mod timestamp;
 mod tool_result;
 mod tools;
 mod usage;
+
+pub use foreign_signatures::strip_foreign_signatures;
 
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};

@@ -67,12 +67,8 @@ pub(super) fn write_reasoning(part: &ReasoningPart, losses: &mut Losses) -> Opti
             encrypted.origin
         }
         (Some(proof), _) | (None, Some(proof)) => proof.origin,
-        (None, None) => {
-            if part.id.is_some() {
-                losses.dropped("reasoning.id");
-            }
-            return None;
-        }
+        (None, None) if part.id.is_some() || part.summary => SignatureOrigin::Unknown,
+        (None, None) => return None,
     };
     let value_of =
         |proof: &Option<Signature>| proof.as_ref().filter(|proof| proof.origin == origin).map(|p| p.value.clone());

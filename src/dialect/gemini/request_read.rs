@@ -111,7 +111,8 @@ fn read_contents(value: Value, messages: &mut Vec<Message>) -> Result<(), ChatEr
     Ok(())
 }
 
-/// Joins the pieces of a foreign thought that was streamed: texts, then an empty text with the seal of them all.
+/// Joins the pieces of a foreign thought that was streamed: what is known at its start in a seal without text, then texts,
+/// then an empty text with the seal of them all.
 fn join_thoughts(parts: &mut Vec<Part>) {
     let mut joined: Vec<Part> = Vec::with_capacity(parts.len());
     for part in parts.drain(..) {
@@ -120,14 +121,16 @@ fn join_thoughts(parts: &mut Vec<Part>) {
             continue;
         };
         let proof = thought.signature.as_ref().or(thought.encrypted.as_ref());
-        if thought.text.is_empty() && proof.is_some_and(|proof| proof.origin != SignatureOrigin::Gemini) {
-            while let Some(Part::Reasoning(piece)) = joined.last()
-                && piece.signature.is_none()
-                && piece.encrypted.is_none()
-            {
-                thought.text.insert_str(0, &piece.text);
-                joined.pop();
-            }
+        let closes = thought.text.is_empty() && proof.is_some_and(|proof| proof.origin != SignatureOrigin::Gemini);
+        while let Some(Part::Reasoning(piece)) = joined.last()
+            && piece.signature.is_none()
+            && piece.encrypted.is_none()
+            && (closes || ((piece.id.is_some() || piece.summary) && thought.id.is_none() && !thought.summary))
+        {
+            thought.text.insert_str(0, &piece.text);
+            thought.id = piece.id.clone().or(thought.id.take());
+            thought.summary |= piece.summary;
+            joined.pop();
         }
         joined.push(Part::Reasoning(thought));
     }
