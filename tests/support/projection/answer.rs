@@ -52,8 +52,15 @@ pub struct Projection {
 impl Answer {
     /// What `response` says.
     pub fn of(response: &Response) -> Self {
-        let mut answer =
-            Self { candidates: response.candidates.iter().map(Alternative::of).collect(), usage: response.usage };
+        // A count of nothing says no more than no count.
+        let counted = |count: Option<u64>| count.filter(|count| *count > 0);
+        let usage = response.usage.map(|usage| Usage {
+            cache_read: counted(usage.cache_read),
+            cache_write: counted(usage.cache_write),
+            reasoning: counted(usage.reasoning),
+            ..usage
+        });
+        let mut answer = Self { candidates: response.candidates.iter().map(Alternative::of).collect(), usage };
         answer.tidy();
         answer
     }
@@ -194,7 +201,38 @@ pub fn projections(dialect: DialectId) -> &'static [Projection] {
 
 const OPENAI_CHAT: [Projection; 0] = [];
 
-const ANTHROPIC: [Projection; 0] = [];
+const ANTHROPIC: [Projection; 4] = [
+    Projection {
+        field: "candidates",
+        reason: "a message is one answer",
+        told: true,
+        apply: |answer| answer.candidates.truncate(1),
+    },
+    Projection { field: "refusal", reason: "a refusal is text like any other", told: true, apply: refusal_to_text },
+    Projection {
+        field: "stop",
+        reason: "stop_reason knows no filter but a refusal, and no words of other vendors",
+        told: true,
+        apply: |answer| {
+            answer.each(|candidate| {
+                candidate.stop = candidate.stop.take().map(|stop| match stop {
+                    StopReason::ContentFilter => StopReason::Refusal,
+                    StopReason::MalformedToolCall => StopReason::EndTurn,
+                    StopReason::Other(word) if word != "compaction" => StopReason::EndTurn,
+                    stop => stop,
+                });
+            });
+        },
+    },
+    Projection {
+        field: "usage",
+        reason: "SDKs demand counts, so unknown ones are zeros",
+        told: true,
+        apply: |answer| {
+            answer.usage.get_or_insert_with(Usage::default);
+        },
+    },
+];
 
 /// Words of Gemini's that stand for no neutral reason; any other word becomes `OTHER`.
 const GEMINI_WORDS: [&str; 7] = [
@@ -208,20 +246,7 @@ const GEMINI_WORDS: [&str; 7] = [
 ];
 
 const GEMINI: [Projection; 5] = [
-    Projection {
-        field: "refusal",
-        reason: "a refusal is text like any other",
-        told: true,
-        apply: |answer| {
-            answer.each(|candidate| {
-                for said in &mut candidate.said {
-                    if let Said::Refusal(text) = said {
-                        *said = Said::Text { text: std::mem::take(text), signature: None };
-                    }
-                }
-            });
-        },
-    },
+    Projection { field: "refusal", reason: "a refusal is text like any other", told: true, apply: refusal_to_text },
     Projection {
         field: "stop",
         reason: "FinishReason has no words for stop sequences, pauses, refusals and a full context window",
@@ -270,3 +295,13 @@ const GEMINI: [Projection; 5] = [
         },
     },
 ];
+
+fn refusal_to_text(answer: &mut Answer) {
+    answer.each(|candidate| {
+        for said in &mut candidate.said {
+            if let Said::Refusal(text) = said {
+                *said = Said::Text { text: std::mem::take(text), signature: None };
+            }
+        }
+    });
+}

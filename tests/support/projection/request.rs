@@ -1,8 +1,9 @@
 //! What a request asks, and what each dialect cannot say of it.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bifrost::chat::{
-    DialectId, Extras, MediaPart, MediaSource, Message, OutputFormat, Part, Request, Role, Signature, SignatureOrigin,
-    Tool, ToolResult,
+    DialectId, Effort, Extras, MediaKind, MediaPart, MediaSource, Message, OutputFormat, Part, Reasoning,
+    ReasoningMode, Request, Role, Signature, SignatureOrigin, Tool, ToolChoice, ToolResult,
 };
 use serde_json::Value;
 use std::collections::HashMap;
@@ -68,6 +69,12 @@ fn tidy(request: &mut Request) {
     request.include_usage = false;
     request.extras = Extras::default();
     request.tools.retain(|tool| matches!(tool, Tool::Function(_)));
+    // What is so anyway need not be said.
+    request.tool_choice = request.tool_choice.take().filter(|choice| *choice != ToolChoice::Auto);
+    request.parallel_tool_calls = request.parallel_tool_calls.filter(|parallel| !parallel);
+    if let Some(reasoning) = &mut request.reasoning {
+        *reasoning = coarse(reasoning);
+    }
     for tool in &mut request.tools {
         let Tool::Function(function) = tool else { continue };
         function.extras = Extras::default();
@@ -91,6 +98,16 @@ fn tidy(request: &mut Request) {
     }
     request.messages = messages;
     number_calls(&mut request.messages);
+}
+
+/// What is asked of the reasoning, in the steps that every model knows: models take an effort or a budget, and the wire says
+/// the one that its model takes. What is shown where nothing is said differs by dialect.
+fn coarse(reasoning: &Reasoning) -> Reasoning {
+    let asked = reasoning.effort.or(reasoning.budget_tokens.map(Effort::from_budget)).unwrap_or(Effort::Medium);
+    match reasoning.mode {
+        ReasoningMode::Off => Reasoning { mode: ReasoningMode::Off, ..Reasoning::default() },
+        _ => Reasoning { effort: Some(asked.clamp(Effort::Low, Effort::High)), ..Reasoning::default() },
+    }
 }
 
 fn tidy_parts(parts: &mut Vec<Part>) {
@@ -121,6 +138,15 @@ fn tidy_parts(parts: &mut Vec<Part>) {
 
 fn tidy_media(media: &mut MediaPart) {
     media.extras = Extras::default();
+    match &media.source {
+        MediaSource::Text(text) => {
+            media.source = MediaSource::Base64(STANDARD.encode(text));
+            media.media_type.get_or_insert_with(|| "text/plain".to_owned());
+        }
+        // The type of what is behind a URL is a guess.
+        MediaSource::Url(_) | MediaSource::FileId { .. } => media.media_type = None,
+        MediaSource::Base64(_) => {}
+    }
     media.detail = media.detail.take().filter(|detail| detail != "auto");
 }
 
@@ -215,9 +241,143 @@ fn projections(dialect: DialectId) -> &'static [Projection] {
 
 const OPENAI_CHAT: [Projection; 0] = [];
 
-const ANTHROPIC: [Projection; 0] = [];
+const ANTHROPIC: [Projection; 11] = [
+    Projection {
+        field: "reasoning",
+        reason: "no thinking with a forced call, in a turn that began without it, or without room for it in max_tokens",
+        apply: reasoning_that_fits,
+    },
+    Projection {
+        field: "response_format",
+        reason: "a schema has no name and is always strict; there is no JSON without a schema",
+        apply: |request| match &mut request.output {
+            Some(OutputFormat::JsonSchema { name, description, strict, .. }) => {
+                *name = None;
+                *description = None;
+                *strict = None;
+            }
+            _ => request.output = None,
+        },
+    },
+    Projection {
+        field: "max_tokens",
+        reason: "a limit must be set; the one that stands for none is between 32,000 and 64,000",
+        apply: |request| {
+            request.sampling.max_tokens = request.sampling.max_tokens.filter(|most| !(32_000..=64_000).contains(most));
+        },
+    },
+    Projection {
+        field: "seed, penalties, n, logprobs, stop",
+        reason: "there are no such fields, and a stop sequence may not be blank",
+        apply: |request| {
+            let sampling = &mut request.sampling;
+            sampling.seed = None;
+            sampling.presence_penalty = None;
+            sampling.frequency_penalty = None;
+            sampling.candidates = None;
+            sampling.logprobs = None;
+            sampling.top_logprobs = None;
+            sampling.stop.retain(|text| !text.trim().is_empty());
+        },
+    },
+    Projection {
+        field: "temperature, top_p, top_k",
+        reason: "the temperature ends at 1, and with thinking nothing of these may be said",
+        apply: |request| {
+            let sampling = &mut request.sampling;
+            sampling.temperature = sampling.temperature.map(|temperature| temperature.clamp(0.0, 1.0));
+            if request.reasoning.as_ref().is_some_and(|reasoning| reasoning.mode != ReasoningMode::Off) {
+                sampling.temperature = None;
+                sampling.top_p = None;
+                sampling.top_k = None;
+            }
+        },
+    },
+    Projection {
+        field: "tool_choice",
+        reason: "there is no list of allowed tools: the others are not sent",
+        apply: |request| {
+            if let Some(ToolChoice::Among { names, required }) =
+                request.tool_choice.take_if(|choice| matches!(choice, ToolChoice::Among { .. }))
+            {
+                request.tools.retain(|tool| matches!(tool, Tool::Function(function) if names.contains(&function.name)));
+                request.tool_choice = required.then_some(ToolChoice::Required);
+            }
+        },
+    },
+    Projection {
+        field: "messages.role",
+        reason: "instructions stand in front",
+        apply: |request| {
+            let mut messages = std::mem::take(&mut request.messages);
+            messages
+                .iter_mut()
+                .filter(|message| message.role == Role::Developer)
+                .for_each(|message| message.role = Role::System);
+            messages.sort_by_key(|message| message.role != Role::System);
+            // A conversation of instructions alone is no conversation.
+            if messages.iter().all(|message| message.role == Role::System) {
+                messages.iter_mut().for_each(|message| message.role = Role::User);
+            }
+            request.messages = messages;
+        },
+    },
+    Projection {
+        field: "messages.name",
+        reason: "a message has a role and content, no name",
+        apply: |request| request.messages.iter_mut().for_each(|message| message.name = None),
+    },
+    Projection {
+        field: "content",
+        reason: "blank text is refused",
+        apply: |request| {
+            for message in &mut request.messages {
+                message.parts.retain(|part| !matches!(part, Part::Text { text, .. } if text.trim().is_empty()));
+            }
+        },
+    },
+    Projection {
+        field: "signature",
+        reason: "Anthropic refuses thinking that it has not signed, and signs nothing else",
+        apply: |request| {
+            only_signed_by(request, SignatureOrigin::Anthropic);
+            for message in &mut request.messages {
+                message.parts.retain(|part| {
+                    !matches!(part, Part::Reasoning(part) if part.signature.is_none() && part.encrypted.is_none())
+                });
+            }
+            each_part(request, &mut |part| {
+                if let Part::ToolCall(call) = part {
+                    call.signature = None;
+                }
+            });
+        },
+    },
+    Projection {
+        field: "input_audio, image_url.detail",
+        reason: "images (without detail), PDFs and plain text are all that is taken",
+        apply: |request| {
+            each_media(request, &mut |media| {
+                media.detail = None;
+                media.signature = None;
+                if media.kind == MediaKind::Document
+                    && media.media_type.as_deref().is_some_and(|kind| kind.starts_with("text/"))
+                {
+                    media.media_type = Some("text/plain".to_owned());
+                }
+                matches!(media.kind, MediaKind::Image | MediaKind::Document)
+                    && !matches!(media.source, MediaSource::FileId { dialect, .. } if dialect != DialectId::Anthropic)
+            });
+        },
+    },
+];
 
-const GEMINI: [Projection; 8] = [
+const GEMINI: [Projection; 9] = [
+    Projection {
+        field: "tool_result.media",
+        reason: "before Gemini 3 a result holds no media: they follow behind the results",
+        apply: media_behind_results,
+    },
     Projection {
         field: "messages.role",
         reason: "there is one system prompt, in front; a later one is said by the user",
@@ -282,6 +442,27 @@ const GEMINI: [Projection; 8] = [
     },
 ];
 
+fn reasoning_that_fits(request: &mut Request) {
+    let Some(reasoning) = &mut request.reasoning else { return };
+    if request.sampling.max_tokens.is_some_and(|most| most < 32_768) {
+        reasoning.effort = None;
+        reasoning.budget_tokens = None;
+    }
+    let is_forced = matches!(
+        request.tool_choice,
+        Some(ToolChoice::Required | ToolChoice::Named(_) | ToolChoice::Among { required: true, .. })
+    );
+    let is_open = request
+        .messages
+        .iter()
+        .rev()
+        .take_while(|message| message.role != Role::User)
+        .any(|message| message.role == Role::Tool);
+    if is_forced || is_open || request.sampling.max_tokens.is_some_and(|most| most <= 1_024) {
+        request.reasoning = None;
+    }
+}
+
 /// System messages behind the first turn are said by the user.
 fn system_in_front(request: &mut Request) {
     let mut in_front = true;
@@ -292,6 +473,25 @@ fn system_in_front(request: &mut Request) {
             message.role = if in_front { Role::System } else { Role::User };
         }
     }
+}
+
+fn media_behind_results(request: &mut Request) {
+    let mut messages = Vec::new();
+    for mut message in request.messages.drain(..) {
+        let mut behind = Vec::new();
+        for part in &mut message.parts {
+            if let Part::ToolResult(result) = part {
+                let (media, rest) = result.content.drain(..).partition(|part| matches!(part, Part::Media(_)));
+                result.content = rest;
+                behind.extend::<Vec<Part>>(media);
+            }
+        }
+        messages.push(message);
+        if !behind.is_empty() {
+            messages.push(Message::new(Role::User, behind));
+        }
+    }
+    request.messages = messages;
 }
 
 fn drop_cache(request: &mut Request) {
