@@ -161,6 +161,10 @@ fn check_request(recording: &Recording) -> Vec<String> {
     for to in CLIENTS {
         let way = format!("the request of {own} in {to}");
         let expected = request::project(&request, to);
+        if expected.messages.is_empty() {
+            // All that it says is said in words that only its own dialect has.
+            continue;
+        }
         let there = match rewrite(&request, to) {
             Ok(there) => there,
             Err(error) => {

@@ -90,11 +90,8 @@ impl Answer {
             if let Some(at) =
                 (0..own.said.len().max(their.said.len())).find(|at| own.said.get(*at) != their.said.get(*at))
             {
-                return Some(format!(
-                    "part {at}: {:.300?} != {:.300?}",
-                    Shown(own.said.get(at)),
-                    Shown(their.said.get(at))
-                ));
+                let show = |side: &Alternative| format!("{:?}", side.said.get(at));
+                return Some(differing(&format!("part {at}"), &show(own), &show(their)));
             }
             if own.stop != their.stop {
                 return Some(format!("stop: {:?} != {:?}", own.stop, their.stop));
@@ -106,11 +103,13 @@ impl Answer {
         (self.usage != other.usage).then(|| format!("usage: {:?} != {:?}", self.usage, other.usage))
     }
 
-    /// Joins texts that follow each other and takes out what says nothing.
+    /// Joins texts that follow each other and takes out what says nothing. Reasoning that only its vendor can read may
+    /// stand in one block with its summary or in a block of its own.
     fn tidy(&mut self) {
         for candidate in &mut self.candidates {
             let mut tidy: Vec<Said> = Vec::new();
-            for said in candidate.said.drain(..).filter(|said| !said.is_empty()) {
+            let apart = candidate.said.drain(..).flat_map(Said::apart);
+            for said in apart.filter(|said| !said.is_empty()) {
                 match (tidy.last_mut(), said) {
                     (Some(Said::Refusal(text)), Said::Refusal(more)) => text.push_str(&more),
                     // A signature stands behind what it signs, however many pieces that came in.
@@ -134,14 +133,11 @@ impl Answer {
     }
 }
 
-/// Debug output cut to a readable length.
-struct Shown<T>(T);
-
-impl<T: std::fmt::Debug> std::fmt::Debug for Shown<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = format!("{:?}", self.0);
-        f.write_str(&text.chars().take(400).collect::<String>())
-    }
+/// Both sides from a little before where they part.
+pub fn differing(name: &str, left: &str, right: &str) -> String {
+    let same = left.chars().zip(right.chars()).take_while(|(left, right)| left == right).count();
+    let cut = |text: &str| text.chars().skip(same.saturating_sub(60)).take(220).collect::<String>();
+    format!("{name}: ..{} != ..{}", cut(left), cut(right))
 }
 
 impl Alternative {
@@ -178,6 +174,16 @@ impl Said {
         }
     }
 
+    fn apart(self) -> Vec<Self> {
+        match self {
+            Self::Reasoning { text, signature, encrypted } => vec![
+                Self::Reasoning { text, signature, encrypted: None },
+                Self::Reasoning { text: String::new(), signature: None, encrypted },
+            ],
+            said => vec![said],
+        }
+    }
+
     fn is_empty(&self) -> bool {
         match self {
             Self::Text { text, signature } => text.is_empty() && signature.is_none(),
@@ -199,7 +205,59 @@ pub fn projections(dialect: DialectId) -> &'static [Projection] {
     }
 }
 
-const OPENAI_CHAT: [Projection; 0] = [];
+const OPENAI_CHAT: [Projection; 4] = [
+    Projection {
+        field: "stop",
+        reason: "strict SDKs know five finish reasons",
+        told: true,
+        apply: |answer| {
+            answer.each(|candidate| {
+                candidate.stop = candidate.stop.take().map(|stop| match stop {
+                    StopReason::ContextWindow => StopReason::MaxTokens,
+                    StopReason::Refusal => StopReason::ContentFilter,
+                    StopReason::EndTurn | StopReason::MaxTokens | StopReason::ToolUse | StopReason::ContentFilter => {
+                        stop
+                    }
+                    _ => StopReason::EndTurn,
+                });
+            });
+        },
+    },
+    Projection {
+        field: "stop",
+        reason: "`stop` after calls is read as `tool_calls`: many servers mean that",
+        told: false,
+        apply: |answer| {
+            answer.each(|candidate| {
+                if candidate.stop == Some(StopReason::EndTurn) && candidate.has_calls() {
+                    candidate.stop = Some(StopReason::ToolUse);
+                }
+            });
+        },
+    },
+    Projection {
+        field: "stop_sequence",
+        reason: "the sequence that was hit is not told",
+        told: true,
+        apply: |answer| answer.each(|candidate| candidate.stop_sequence = None),
+    },
+    Projection {
+        field: "order",
+        reason: "a message has one reasoning, one text, one refusal and a list of calls, in no order among them",
+        told: false,
+        apply: |answer| {
+            answer.each(|candidate| {
+                candidate.said.sort_by_key(|said| match said {
+                    Said::Reasoning { .. } => 0,
+                    Said::Text { .. } => 1,
+                    Said::Refusal(_) => 2,
+                    Said::Call { .. } => 3,
+                });
+                join_signed_texts(&mut candidate.said);
+            });
+        },
+    },
+];
 
 const ANTHROPIC: [Projection; 4] = [
     Projection {
@@ -295,6 +353,21 @@ const GEMINI: [Projection; 5] = [
         },
     },
 ];
+
+/// The one text of a message has one signature: that of the first signed piece.
+fn join_signed_texts(said: &mut Vec<Said>) {
+    let mut joined: Vec<Said> = Vec::new();
+    for said in said.drain(..) {
+        match (joined.last_mut(), said) {
+            (Some(Said::Text { text, signature: first }), Said::Text { text: more, signature }) => {
+                text.push_str(&more);
+                *first = first.take().or(signature);
+            }
+            (_, said) => joined.push(said),
+        }
+    }
+    *said = joined;
+}
 
 fn refusal_to_text(answer: &mut Answer) {
     answer.each(|candidate| {

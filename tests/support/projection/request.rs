@@ -1,5 +1,6 @@
 //! What a request asks, and what each dialect cannot say of it.
 
+use super::answer::differing;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bifrost::chat::{
     DialectId, Effort, Extras, MediaKind, MediaPart, MediaSource, Message, OutputFormat, Part, Reasoning,
@@ -55,13 +56,6 @@ pub fn difference(left: &Request, right: &Request) -> Option<String> {
     None
 }
 
-/// Both sides from a little before where they part.
-fn differing(name: &str, left: &str, right: &str) -> String {
-    let same = left.chars().zip(right.chars()).take_while(|(left, right)| left == right).count();
-    let cut = |text: &str| text.chars().skip(same.saturating_sub(60)).take(220).collect::<String>();
-    format!("{name}: ..{} != ..{}", cut(left), cut(right))
-}
-
 /// Takes out what is only a matter of form: the model (it may stand in the path), the ids of calls, white space in
 /// arguments, where one turn was cut in two, and what only one dialect knows.
 fn tidy(request: &mut Request) {
@@ -74,6 +68,10 @@ fn tidy(request: &mut Request) {
     request.parallel_tool_calls = request.parallel_tool_calls.filter(|parallel| !parallel);
     if let Some(reasoning) = &mut request.reasoning {
         *reasoning = coarse(reasoning);
+    }
+    // What a schema is called where the dialect has no names.
+    if let Some(OutputFormat::JsonSchema { name, .. }) = &mut request.output {
+        name.get_or_insert_with(|| "response".to_owned());
     }
     for tool in &mut request.tools {
         let Tool::Function(function) = tool else { continue };
@@ -123,6 +121,7 @@ fn tidy_parts(parts: &mut Vec<Part>) {
             Part::Text { extras, .. } => *extras = Extras::default(),
             Part::Media(media) => tidy_media(media),
             Part::ToolCall(call) => {
+                call.signature = call.signature.take().filter(|signature| signature.value != SKIP_VALIDATION);
                 call.extras = Extras::default();
                 call.arguments = call.parsed_arguments().unwrap_or_else(|| call.arguments.clone().into()).to_string();
             }
@@ -145,6 +144,9 @@ fn tidy_media(media: &mut MediaPart) {
         }
         // The type of what is behind a URL is a guess.
         MediaSource::Url(_) | MediaSource::FileId { .. } => media.media_type = None,
+        MediaSource::Base64(_) if media.media_type.as_deref() == Some("audio/mp3") => {
+            media.media_type = Some("audio/mpeg".to_owned());
+        }
         MediaSource::Base64(_) => {}
     }
     media.detail = media.detail.take().filter(|detail| detail != "auto");
@@ -239,9 +241,53 @@ fn projections(dialect: DialectId) -> &'static [Projection] {
     }
 }
 
-const OPENAI_CHAT: [Projection; 0] = [];
+const OPENAI_CHAT: [Projection; 3] = [
+    Projection {
+        field: "document",
+        reason: "a document of plain text is text like any other",
+        apply: |request| {
+            each_part(request, &mut |part| {
+                if let Part::Media(MediaPart { source: MediaSource::Text(text), cache, .. }) = part {
+                    let (text, cache) = (std::mem::take(text), cache.take());
+                    *part = Part::Text { text, cache, signature: None, extras: Extras::default() };
+                }
+            });
+        },
+    },
+    Projection {
+        field: "tool_result.is_error",
+        reason: "a tool message has no mark for it",
+        apply: |request| {
+            each_part(request, &mut |part| {
+                if let Part::ToolResult(result) = part {
+                    result.is_error = false;
+                }
+            });
+        },
+    },
+    Projection {
+        field: "video, file_id",
+        reason: "images, audio and files are all that is taken, and files of other vendors mean nothing",
+        apply: |request| {
+            each_media(
+                request,
+                &mut |media| !matches!(media.source, MediaSource::FileId { dialect, .. } if dialect != DialectId::OpenAiChat),
+            );
+        },
+    },
+];
+
+/// What Google's documentation gives to be sent in place of a signature that nobody has.
+const SKIP_VALIDATION: &str = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I=";
 
 const ANTHROPIC: [Projection; 11] = [
+    Projection {
+        field: "max_tokens",
+        reason: "a limit must be set; the one that stands for none is between 32,000 and 64,000",
+        apply: |request| {
+            request.sampling.max_tokens = request.sampling.max_tokens.filter(|most| !(32_000..=64_000).contains(most));
+        },
+    },
     Projection {
         field: "reasoning",
         reason: "no thinking with a forced call, in a turn that began without it, or without room for it in max_tokens",
@@ -257,13 +303,6 @@ const ANTHROPIC: [Projection; 11] = [
                 *strict = None;
             }
             _ => request.output = None,
-        },
-    },
-    Projection {
-        field: "max_tokens",
-        reason: "a limit must be set; the one that stands for none is between 32,000 and 64,000",
-        apply: |request| {
-            request.sampling.max_tokens = request.sampling.max_tokens.filter(|most| !(32_000..=64_000).contains(most));
         },
     },
     Projection {
@@ -365,14 +404,27 @@ const ANTHROPIC: [Projection; 11] = [
                 {
                     media.media_type = Some("text/plain".to_owned());
                 }
+                let is_far = matches!(&media.source, MediaSource::Url(url) if !url.starts_with("http"));
                 matches!(media.kind, MediaKind::Image | MediaKind::Document)
+                    && !is_far
                     && !matches!(media.source, MediaSource::FileId { dialect, .. } if dialect != DialectId::Anthropic)
             });
         },
     },
 ];
 
-const GEMINI: [Projection; 9] = [
+const GEMINI: [Projection; 10] = [
+    Projection {
+        field: "reasoning",
+        reason: "Gemini 3 and the Pro models cannot stop thinking",
+        apply: |request| {
+            let model = request.model.as_str();
+            let never_stops = model.contains("-pro") || model.contains("gemini-3") || model.ends_with("-latest");
+            if never_stops && request.reasoning.as_ref().is_some_and(|reasoning| reasoning.mode == ReasoningMode::Off) {
+                request.reasoning = Some(Reasoning { effort: Some(Effort::Low), ..Reasoning::default() });
+            }
+        },
+    },
     Projection {
         field: "tool_result.media",
         reason: "before Gemini 3 a result holds no media: they follow behind the results",
