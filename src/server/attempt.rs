@@ -1,9 +1,11 @@
 //! One call of one target: the body it gets, the answer it gives.
 
+use super::count_tokens;
 use super::exchange::Exchange;
 use super::relay::{Relay, RelayOptions};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Response, SignatureOrigin, Usage};
 use crate::dialect;
+use crate::observe::Operation;
 use crate::provider::{BodyEdit, Endpoint, MLX_LOCAL, Provider};
 use crate::route::Target;
 use crate::upstream::auth::{self, Credential};
@@ -67,6 +69,17 @@ pub struct AnswerFacts {
 /// # Errors
 /// It gave no answer; the outcome says what follows.
 pub async fn run(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
+    match exchange.operation {
+        Operation::Chat => chat(exchange, target).await,
+        Operation::Embeddings => Err(Failure::from_error(ChatError::new(ErrorKind::Internal, "not yet"))),
+        Operation::CountTokens => count_tokens::run(exchange, target).await,
+        Operation::Models => {
+            Err(Failure::from_error(ChatError::new(ErrorKind::Internal, "Models are listed, not asked.")))
+        }
+    }
+}
+
+async fn chat(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
     let provider = &target.provider;
     let endpoint = provider.endpoint_for(exchange.ingress);
     let mut losses = Losses::new();
@@ -104,6 +117,7 @@ pub async fn ask(
         url: endpoint.url(path),
         headers: headers(exchange, provider, endpoint).await?,
         body,
+        local_only: exchange.local_only,
         deadline,
         phase,
     };
@@ -148,8 +162,8 @@ fn prepare(
 /// The same dialect on both sides: the client's bytes, with the model's name and the declared edits.
 fn splice(exchange: &Exchange, provider: &Provider, model: &str) -> Result<Prepared, ChatError> {
     let stripped = match exchange.ingress {
-        DialectId::Anthropic => None::<Vec<u8>>,
-        DialectId::Gemini => None,
+        DialectId::Anthropic => dialect::anthropic::strip_foreign_signatures(&exchange.body),
+        DialectId::Gemini => dialect::gemini::strip_foreign_signatures(&exchange.body),
         DialectId::OpenAiChat => None,
     };
     let body: &[u8] = stripped.as_deref().unwrap_or(&exchange.body);
@@ -178,6 +192,17 @@ fn splice(exchange: &Exchange, provider: &Provider, model: &str) -> Result<Prepa
     }
     let reasons = ["reasoning_effort", "reasoning", "thinking"].iter().any(|name| object.member(name).is_some());
     Ok(Prepared { bytes: Bytes::from(edits.apply()), hide_usage, reasons })
+}
+
+/// The client's bytes with the model's name in the place of what the client asked for; Gemini names it in the URL.
+pub fn with_model(exchange: &Exchange, model: &str) -> Result<Vec<u8>, ChatError> {
+    let object =
+        Object::scan(&exchange.body).map_err(|error| ChatError::new(ErrorKind::InvalidRequest, error.to_string()))?;
+    let mut edits = object.edit();
+    if exchange.ingress != DialectId::Gemini {
+        edits.set("model", &json::quoted(model));
+    }
+    Ok(edits.apply())
 }
 
 /// Fields that the provider takes without a word and does not honour.

@@ -191,7 +191,7 @@ impl BlockWriter<'_> {
         }
     }
 
-    /// Appends a text block; the API refuses texts without a visible character, so those are left out.
+    /// Appends a text block; one without characters is refused by the API, and is left out.
     fn text(
         &mut self,
         text: &str,
@@ -199,11 +199,7 @@ impl BlockWriter<'_> {
         out: &mut Vec<Value>,
         more: impl FnOnce(&mut Self, &mut Map<String, Value>),
     ) -> bool {
-        let is_blank = match self.reader {
-            Reader::Client => text.is_empty(),
-            Reader::Provider { .. } => text.trim().is_empty(),
-        };
-        if is_blank {
+        if text.is_empty() {
             if cache.is_some() {
                 self.losses.dropped("content.cache_control");
             }

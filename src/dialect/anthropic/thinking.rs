@@ -153,24 +153,19 @@ fn default_limit(form: Option<Form>) -> u64 {
     }
 }
 
-/// The form with what the API demands of it: a forced call and thinking exclude each other (the call wins: a client that
-/// forces one cannot go on without it), a turn that began without signed thinking cannot go on with `enabled`, and the
-/// budget must fit.
+/// The form with what the API demands of `enabled`: a forced call excludes it (the call wins: a client that forces one cannot
+/// go on without it), a turn that began without signed thinking cannot go on with it, and the budget must fit. `adaptive`
+/// is free of all that.
 fn allowed(form: Form, max_tokens: u64, request: &Request, losses: &mut Losses) -> Form {
-    if form == Form::Disabled {
-        return form;
-    }
+    let Form::Enabled { budget } = form else { return form };
     let is_forced = !request.tools.is_empty()
         && matches!(
             request.tool_choice,
             Some(ToolChoice::Required | ToolChoice::Named(_) | ToolChoice::Among { required: true, .. })
         );
-    let is_unproven = matches!(form, Form::Enabled { .. }) && open_turn_lacks_proof(&request.messages);
-    let Form::Enabled { budget } = form else {
-        return if is_forced { switched_off(losses) } else { form };
-    };
-    if is_forced || is_unproven || max_tokens <= MIN_BUDGET {
-        return switched_off(losses);
+    if is_forced || open_turn_lacks_proof(&request.messages) || max_tokens <= MIN_BUDGET {
+        losses.dropped("reasoning");
+        return Form::Disabled;
     }
     // Where the budget does not fit, the answer keeps a fifth of the limit.
     let fitting = if budget < max_tokens { budget } else { max_tokens / 5 * 4 };
@@ -179,11 +174,6 @@ fn allowed(form: Form, max_tokens: u64, request: &Request, losses: &mut Losses) 
         losses.approximated("reasoning.budget_tokens");
     }
     Form::Enabled { budget: fitting }
-}
-
-fn switched_off(losses: &mut Losses) -> Form {
-    losses.dropped("reasoning");
-    Form::Disabled
 }
 
 /// True when the conversation stands inside a tool loop whose turn does not begin with thinking that Anthropic signed.

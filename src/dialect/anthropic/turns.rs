@@ -91,9 +91,10 @@ pub(super) fn write(messages: &[Message], takes_system_messages: bool, mut write
         }
         match message.role {
             Role::System | Role::Developer => {
-                let next = messages[index + 1..].first().map(|next| next.role);
+                let is_prompt = |role: &Role| matches!(role, Role::System | Role::Developer);
+                let next = messages[index + 1..].iter().map(|next| next.role).find(|role| !is_prompt(role));
                 let is_placed = takes_system_messages
-                    && turns.last().is_some_and(|turn| turn.role == "user")
+                    && turns.last().is_some_and(|turn| turn.role != "assistant")
                     && next.is_none_or(|role| role == Role::Assistant);
                 if is_placed {
                     push(&mut turns, "system", writer.blocks(&message.parts), &message.extras, writer.losses);
@@ -138,11 +139,15 @@ fn hoist(message: &Message, is_late: bool, system: &mut Vec<Value>, writer: &mut
     put_extras(&mut Map::new(), &message.extras, "messages.", writer.losses);
 }
 
-fn push(turns: &mut Vec<Turn>, role: &'static str, blocks: Vec<Value>, extras: &Extras, losses: &mut Losses) {
+fn push(turns: &mut Vec<Turn>, role: &'static str, mut blocks: Vec<Value>, extras: &Extras, losses: &mut Losses) {
     let mut more = Map::new();
     put_extras(&mut more, extras, "messages.", losses);
+    // The model itself may write a text of white space; from anyone else the API refuses it.
+    if role != "assistant" {
+        blocks.retain(|block| !is_white(block));
+    }
     match turns.last_mut() {
-        Some(last) if last.role == role => {
+        Some(last) if last.role == role && role != "system" => {
             last.blocks.extend(blocks);
             last.more.extend(more);
         }
@@ -151,14 +156,25 @@ fn push(turns: &mut Vec<Turn>, role: &'static str, blocks: Vec<Value>, extras: &
     }
 }
 
+fn is_white(block: &Value) -> bool {
+    block["type"] == "text" && block["text"].as_str().is_some_and(|text| text.trim().is_empty())
+}
+
 /// The API refuses white space at the end of an answer that it is to continue.
 fn trim_prefill(turns: &mut Vec<Turn>, losses: &mut Losses) {
     let Some(last) = turns.last_mut().filter(|turn| turn.role == "assistant") else { return };
     let Some(Value::String(text)) = last.blocks.last_mut().and_then(|block| block.get_mut("text")) else { return };
     let trimmed = text.trim_end().len();
-    if trimmed < text.len() {
-        losses.approximated("messages.content");
-        text.truncate(trimmed);
+    if trimmed == text.len() {
+        return;
+    }
+    losses.approximated("messages.content");
+    text.truncate(trimmed);
+    if trimmed == 0 {
+        last.blocks.pop();
+    }
+    if last.blocks.is_empty() {
+        turns.pop();
     }
 }
 

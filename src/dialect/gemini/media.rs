@@ -9,12 +9,12 @@ use serde_json::{Map, Value, json};
 /// Files of Gemini's own files API; nobody else can read them.
 const FILES_API: &str = "https://generativelanguage.googleapis.com/";
 
-/// Reads the medium of a part whose `inlineData` or `fileData` is still in `part`; `None` when neither is an object.
-/// What is left of the part becomes extras.
-pub(super) fn read(mut part: Fields, signature: Option<String>) -> Result<MediaPart, Fields> {
-    let (source, media_type, blob_rest) = if let Some(mut blob) = part.take_object("inlineData") {
+/// Reads the medium of a part with `inlineData` or `fileData`; `None` when neither is an object. What is left of the part
+/// becomes extras.
+pub(super) fn read(mut part: Fields, signature: Option<String>) -> Option<MediaPart> {
+    let (source, media_type, place, rest) = if let Some(mut blob) = part.take_object("inlineData") {
         let data = standard_base64(&blob.take_string("data").unwrap_or_default());
-        (MediaSource::Base64(data), blob.take_string("mimeType"), ("inlineData", blob))
+        (MediaSource::Base64(data), blob.take_string("mimeType"), "inlineData", blob)
     } else if let Some(mut file) = part.take_object("fileData") {
         let uri = file.take_string("fileUri").unwrap_or_default();
         let source = if uri.starts_with(FILES_API) {
@@ -22,13 +22,13 @@ pub(super) fn read(mut part: Fields, signature: Option<String>) -> Result<MediaP
         } else {
             MediaSource::Url(uri)
         };
-        (source, file.take_string("mimeType"), ("fileData", file))
+        (source, file.take_string("mimeType"), "fileData", file)
     } else {
-        return Err(part);
+        return None;
     };
     let mut extras = part.rest();
-    blob_rest.1.rest_into(blob_rest.0, &mut extras);
-    Ok(MediaPart {
+    rest.rest_into(place, &mut extras);
+    Some(MediaPart {
         kind: kind(media_type.as_deref(), &source),
         source,
         media_type,

@@ -1,4 +1,4 @@
-//! A chat request: read, planned, asked, and told to the client.
+//! A request for an answer: read, planned, asked, and told to the client.
 
 use super::attempt::{Live, Whole};
 use super::exchange::{Exchange, try_targets};
@@ -27,16 +27,17 @@ const HOLD: Duration = Duration::from_secs(10);
 /// A waiting client gets a sign of life this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Answers a chat request of `ingress`.
+/// Answers a request of `ingress`.
 pub async fn answer(
     gateway: Arc<Gateway>,
+    operation: Operation,
     ingress: DialectId,
     hints: UrlHints,
     json_array: bool,
     request: Request,
 ) -> Response {
     let (parts, incoming) = request.into_parts();
-    let mut exchange = Exchange::begin(gateway, ingress, Operation::Chat, parts.headers, hints);
+    let mut exchange = Exchange::begin(gateway, ingress, operation, parts.headers, hints);
     exchange.json_array = json_array;
     let planned = match body::read(incoming, &exchange.snapshot.server).await.and_then(|body| exchange.read(body)) {
         Ok(()) => exchange.gateway.plan(&exchange).await,
