@@ -122,7 +122,7 @@ def bad_input_is_a_400_in_the_dialect_of_its_client(gateway, _):
         assert status == 400, (body, status, error)
         assert error["error"]["message"] and error["error"]["type"], error
         assert headers["x-request-id"], headers
-    status, _, error = gateway.ask("POST", "/v1/messages", {"model": "mlx-local/tiny", "messages": user("Hello")})
+    status, _, error = gateway.ask("POST", "/v1/messages", anthropic(messages="Hello"))
     assert status == 400 and error["type"] == "error" and error["error"]["type"] == "invalid_request_error", error
     status, _, error = gateway.ask("POST", "/v1beta/models/mlx-local/tiny:generateContent", {"contents": "text"})
     assert status == 400 and error["error"]["status"] == "INVALID_ARGUMENT" and error["error"]["code"] == 400, error
@@ -157,6 +157,14 @@ def a_json_object_is_answered(gateway, _):
 
 def anthropic(text="Hello", **more):
     return {"model": "mlx-local/tiny", "max_tokens": 64, "temperature": 0, "messages": user(text), **more}
+
+
+def a_limit_that_anthropic_demands_is_not_missed(gateway, _):
+    request = anthropic()
+    del request["max_tokens"]
+    status, _, body = gateway.ask("POST", "/v1/messages", request)
+    assert status in (200, 400), "the model server itself would answer with a 500"
+    assert status == 400 or body["stop_reason"] == "end_turn", body
 
 
 def messages_are_answered(gateway, _):
@@ -338,6 +346,7 @@ UP = [
     a_class_and_auto_are_resolved,
     a_json_object_is_answered,
     messages_are_answered,
+    a_limit_that_anthropic_demands_is_not_missed,
     messages_are_streamed_in_good_order,
     a_tool_round_trip_in_messages,
     tokens_are_counted,

@@ -266,8 +266,8 @@ const OPENAI_CHAT: [Projection; 3] = [
         },
     },
     Projection {
-        field: "video, file_id",
-        reason: "images, audio and files are all that is taken, and files of other vendors mean nothing",
+        field: "file_id, input_audio.url",
+        reason: "files of other vendors mean nothing, and sound from Google's storage is out of reach",
         apply: |request| {
             each_media(
                 request,
