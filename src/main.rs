@@ -1,5 +1,17 @@
 //! The `bifrost` command.
 
+#![warn(missing_docs)]
+// Here and not in Cargo.toml, so that they hold for the program and not for its tests.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::dbg_macro
+)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use bifrost::cli::{Cli, Exit, Output};
 use bifrost::secret::Environment;
 use clap::Parser as _;
@@ -10,8 +22,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let environment = Environment::of_process();
     let (mut out, mut err) = (io::stdout(), io::stderr());
-    let colour = Output::wants_colour(&environment);
-    let mut output = Output { out: &mut out, err: &mut err, colour };
+    let mut output = Output::of_process(&mut out, &mut err, &environment);
     let ran = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

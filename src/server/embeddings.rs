@@ -1,7 +1,8 @@
 //! Embeddings: OpenAI's and Gemini's forms, to providers of either.
 
-use super::attempt::{AnswerFacts, Live, Whole, ask, limit, with_model};
+use super::attempt::{AnswerFacts, Live, Whole, ask, limit};
 use super::exchange::Exchange;
+use super::splice::with_model;
 use crate::chat::{ChatError, DialectId, EmbeddingRequest, EmbeddingResponse, ErrorKind, Losses};
 use crate::dialect::{gemini::embedding as gemini, openai_embeddings as openai};
 use crate::provider::Endpoint;

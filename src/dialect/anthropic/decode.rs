@@ -1,7 +1,7 @@
 //! The stream of a provider: `message_start`, blocks, `message_delta`, `message_stop`.
 
 use super::blocks::read_call;
-use super::fields::Fields;
+use super::fields::{Fields, dotted};
 use super::sealed::{self, Place};
 use super::usage::Tally;
 use super::{ID, error, response, stop};
@@ -28,7 +28,7 @@ pub(super) struct Decoder {
     has_events: bool,
     has_stop: bool,
     is_over: bool,
-    /// The start of a body that is no event stream, for the error.
+    /// A body that is no event stream.
     stray: Vec<u8>,
 }
 
@@ -46,7 +46,7 @@ enum Open {
 }
 
 /// How much of a body that is no event stream is kept, in bytes.
-const MAX_STRAY: usize = 4_096;
+const MAX_STRAY: usize = 4 * 1024 * 1024;
 
 impl StreamDecoder for Decoder {
     fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>) {
@@ -80,7 +80,7 @@ impl StreamDecoder for Decoder {
         } else if self.stray.iter().all(u8::is_ascii_whitespace) {
             ChatError::new(ErrorKind::Upstream, "the provider sent an empty stream")
         } else {
-            error::parse_in_success(&self.stray)
+            return self.whole_answer(out);
         };
         self.fail(error, out);
     }
@@ -156,6 +156,17 @@ impl Decoder {
         }
     }
 
+    /// Some servers answer a request for a stream with one JSON body.
+    fn whole_answer(&mut self, out: &mut Vec<Event>) {
+        match response::parse(&self.stray) {
+            Ok(response) => {
+                self.is_over = true;
+                out.extend(response.into_events());
+            }
+            Err(error) => self.fail(error, out),
+        }
+    }
+
     fn message_start(&mut self, message: Value, out: &mut Vec<Event>) -> Result<(), String> {
         let mut fields = Fields::new(message, "message").map_err(said)?;
         let id = fields.string("id").map_err(said)?;
@@ -193,12 +204,10 @@ impl Decoder {
         if let Some(usage) = usage {
             self.tally.absorb(usage);
             out.extend(self.tally.usage().map(Event::Usage));
-            if !self.tally.rest.is_empty() {
-                extras.insert("usage".to_owned(), Value::Object(self.tally.rest.clone()));
-            }
+            extras.extend(dotted("usage", std::mem::take(&mut self.tally.rest)));
         }
         if !extras.is_empty() {
-            out.push(Event::Extras(response::extras(extras)));
+            out.push(Event::Extras(Extras::from_fields(ID, extras)));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::blocks::{BlockWriter, Reader, foreign_name, typed};
 use super::error;
-use super::fields::{merge, put_extras};
+use super::fields::put_extras;
 use super::response::{UNNAMED, write_usage};
 use super::sealed::{self, Place};
 use super::{ID, media, stop};
@@ -43,6 +43,8 @@ struct Block {
     /// What came while another block was being written.
     waiting: Vec<Delta>,
     is_stopped: bool,
+    /// Its proof is written.
+    is_signed: bool,
     /// Its index on the wire, once it has begun there.
     wire: Option<usize>,
     /// Fields for its start.
@@ -197,9 +199,9 @@ impl Encoder {
         };
         let mut delta =
             Map::from_iter([("stop_reason".to_owned(), json!(reason)), ("stop_sequence".to_owned(), json!(sequence))]);
-        let mut fields = std::mem::take(&mut self.extras).fields;
+        let mut extras = std::mem::take(&mut self.extras);
         for name in ["container", "stop_details"] {
-            if let Some(value) = fields.shift_remove(name) {
+            if let Some(value) = extras.fields.shift_remove(name) {
                 delta.insert(name.to_owned(), value);
             }
         }
@@ -208,9 +210,7 @@ impl Encoder {
             ("delta".to_owned(), Value::Object(delta)),
             ("usage".to_owned(), Value::Object(write_usage(self.usage.as_ref(), sink.losses))),
         ]);
-        for (name, value) in &fields {
-            merge(&mut data, name, value);
-        }
+        put_extras(&mut data, &extras, "", sink.losses);
         sink.event("message_delta", &Value::Object(data));
     }
 
@@ -259,6 +259,7 @@ impl Block {
             kind,
             waiting: Vec::new(),
             is_stopped: false,
+            is_signed: false,
             wire: None,
             extras: Extras::default(),
             after: Vec::new(),
@@ -281,6 +282,7 @@ impl Block {
             }
             (BlockKind::Reasoning { .. }, Delta::Signature(signature)) => {
                 let sealed = self.seal_reasoning(Some(signature), sink.losses);
+                self.is_signed = true;
                 let index = self.begin(next, sink);
                 sink.block_delta(index, &json!({"type": "signature_delta", "signature": sealed}));
             }
@@ -341,8 +343,7 @@ impl Block {
             BlockKind::Reasoning { .. } => {
                 let mut block = typed("thinking");
                 block.insert("thinking".to_owned(), json!(""));
-                // The id is known now and the proof is not; a proof that comes later replaces this one.
-                block.insert("signature".to_owned(), json!(self.seal_reasoning(None, sink.losses)));
+                block.insert("signature".to_owned(), json!(self.early_signature(sink.losses)));
                 block
             }
             BlockKind::ToolCall { id, name } => {
@@ -373,6 +374,10 @@ impl Block {
             _ => {}
         }
         if let Some(index) = self.wire {
+            if matches!(self.kind, BlockKind::Reasoning { .. }) && !self.is_signed {
+                let mark = self.seal_reasoning(None, sink.losses);
+                sink.block_delta(index, &json!({"type": "signature_delta", "signature": mark}));
+            }
             sink.block_stop(index);
         }
         if let Some(signature) = &self.text_signature {
@@ -384,6 +389,15 @@ impl Block {
         }
         for data in std::mem::take(&mut self.after) {
             redacted(&data, next, sink);
+        }
+    }
+
+    /// What stands for the proof at the start of reasoning: nothing, as the API does it, or the id where there is one. A proof
+    /// that comes later replaces it.
+    fn early_signature(&self, losses: &mut Losses) -> String {
+        match self.kind {
+            BlockKind::Reasoning { id: None, summary: false } => String::new(),
+            _ => self.seal_reasoning(None, losses),
         }
     }
 

@@ -261,6 +261,11 @@ pub(super) fn write_media(media: &MediaPart, losses: &mut Losses) -> Option<Map<
             inner.insert("data".into(), json!(data));
             inner.insert("format".into(), json!(audio_format(media.media_type.as_deref())));
         }
+        // No server of this dialect reaches Google's storage.
+        (MediaSource::Url(url), MediaKind::Audio) if !url.starts_with("http") => {
+            losses.dropped("input_audio.url");
+            return None;
+        }
         (MediaSource::Url(url), MediaKind::Audio) => {
             inner.insert("data".into(), json!(url));
             if let Some(media_type) = &media.media_type {

@@ -14,10 +14,12 @@ mod reasoning;
 mod response;
 mod tool_call;
 pub(super) mod usage;
-pub mod usage_chunk;
 mod words;
 mod write_messages;
 mod write_request;
+
+pub mod edits;
+pub mod usage_chunk;
 
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
