@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests")]
 
-use bifrost::chat::{Collector, ErrorKind, Event, Losses, Part, Response, StopReason, ToolCall, Usage};
+use bifrost::chat::{Candidate, Collector, ErrorKind, Event, Losses, Part, Response, StopReason, Usage};
 use bifrost::dialect::gemini::{Gemini, count_tokens, embedding};
 use bifrost::dialect::{Dialect, Profile, StreamOptions, UrlHints};
 use serde_json::{Map, Value};
@@ -115,27 +115,22 @@ struct Essence {
     model: Option<String>,
     created: Option<u64>,
     usage: Option<Usage>,
-    candidates: Vec<(Vec<Part>, Option<StopReason>, Map<String, Value>)>,
+    candidates: Vec<Candidate>,
     extras: Map<String, Value>,
 }
 
-fn essence(response: Response) -> Essence {
-    let candidates = response.candidates.into_iter().map(|candidate| {
-        let parts = candidate.parts.into_iter().map(|part| match part {
-            Part::ToolCall(call) => Part::ToolCall(ToolCall {
-                arguments: call.parsed_arguments().expect("arguments are JSON").to_string(),
-                ..call
-            }),
-            other => other,
-        });
-        (parts.collect(), candidate.stop, candidate.extras.fields)
-    });
+fn essence(mut response: Response) -> Essence {
+    for part in response.candidates.iter_mut().flat_map(|candidate| &mut candidate.parts) {
+        if let Part::ToolCall(call) = part {
+            call.arguments = call.parsed_arguments().expect("arguments are JSON").to_string();
+        }
+    }
     Essence {
-        id: response.id.clone(),
-        model: response.model.clone(),
+        id: response.id,
+        model: response.model,
         created: response.created,
         usage: response.usage,
-        candidates: candidates.collect(),
+        candidates: response.candidates,
         extras: response.extras.fields,
     }
 }
@@ -399,11 +394,13 @@ fn what_google_refused_is_refused() {
     }
 }
 
-/// Null, and objects and lists of nothing.
+/// Null, the default `responseModalities`, and objects and lists of nothing.
 fn says_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
-        Value::Object(map) => map.values().all(says_nothing),
+        Value::Object(map) => map.iter().all(|(name, value)| {
+            says_nothing(value) || (name == "responseModalities" && *value == serde_json::json!(["TEXT"]))
+        }),
         Value::Array(list) => list.iter().all(says_nothing),
         _ => false,
     }

@@ -191,9 +191,9 @@ pub struct MediaPart {
 pub enum MediaSource {
     /// Inline, base64 (standard alphabet).
     Base64(String),
-    /// At a URL the provider fetches itself (also `gs://` and Gemini file URIs).
+    /// At an http URL that the provider fetches itself.
     Url(String),
-    /// Uploaded to one provider before; means nothing to another.
+    /// Uploaded to one provider before (also the URI of a file in Gemini's files API, and `gs://`); means nothing to another.
     FileId {
         /// The dialect whose files API gave the id.
         dialect: DialectId,
@@ -255,7 +255,8 @@ pub struct ToolResult {
     pub name: Option<String>,
     /// What the tool gave back: text, media, or nothing.
     pub content: Vec<Part>,
-    /// The result as a JSON object, where the dialect carries one (Gemini `functionResponse.response`).
+    /// The result as a JSON object, where the dialect carries one (Gemini `functionResponse.response`). `content` then says
+    /// the same as text, so whoever has no place for an object writes `content` alone.
     pub json: Option<Value>,
     /// The tool failed.
     pub is_error: bool,

@@ -35,6 +35,13 @@ pub(super) fn targets(view: &View<'_>, name: &str, class: &Class) -> Vec<Target>
     for selector in &class.select {
         let mut candidates = candidates(view, name, class, selector);
         candidates.sort_by(|a, b| order(selector.take, a, b));
+        // Without a provider it adds to what is there: another model, and of a local server no second one to load.
+        if selector.provider.is_none() {
+            candidates.retain(|it| {
+                let mut chosen = targets.iter().filter(|(_, _, target)| target.provider.name == it.provider.name);
+                !chosen.any(|(_, _, target)| it.provider.is_local() || target.model == it.model)
+            });
+        }
         for candidate in candidates.into_iter().take(selector.limit.unwrap_or(1)) {
             let reason = reason(name, selector, &candidate);
             let target = Target { provider: candidate.provider.clone(), model: candidate.model, reason };
@@ -194,4 +201,37 @@ fn glob(pattern: &str, text: &str) -> bool {
         }
     }
     pattern.iter().skip(at).all(|rest| *rest == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::glob;
+    use proptest::prelude::*;
+
+    #[test]
+    fn globs_match_as_people_expect() {
+        for (pattern, text, matches) in [
+            ("*", "", true),
+            ("*coder*", "mlx-community/Qwen3-Coder-30B", true),
+            ("*coder*", "gpt-5", false),
+            ("gpt-?", "GPT-5", true),
+            ("gpt-?", "gpt-", false),
+            ("gpt-*mini*", "gpt-5-mini", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-b-b-c-d", false),
+            ("", "", true),
+            ("", "a", false),
+        ] {
+            assert_eq!(glob(pattern, text), matches, "{pattern} {text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_matches_itself_with_stars_put_in(text in "[a-c/-]{0,12}", place in 0..13_usize) {
+            let (head, tail) = text.split_at(place.min(text.len()));
+            let pattern = format!("{head}*{tail}");
+            prop_assert!(glob(&pattern, &text) && glob(&text, &text.to_uppercase()));
+        }
+    }
 }

@@ -25,6 +25,8 @@ pub struct Exchange {
     pub snapshot: Arc<Snapshot>,
     /// The gateway's id of the exchange.
     pub id: String,
+    /// What the client wants.
+    pub operation: Operation,
     /// The dialect that the client spoke.
     pub ingress: DialectId,
     /// The client's headers.
@@ -35,12 +37,16 @@ pub struct Exchange {
     pub hints: UrlHints,
     /// The client wants a stream.
     pub stream: bool,
+    /// The client of an OpenAI stream asked for usage.
+    pub include_usage: bool,
     /// The client wants the stream as one JSON array.
     pub json_array: bool,
     /// The model string as the client wrote it.
     pub asked: String,
     /// `x-bifrost-class`, which goes before the model string.
     pub class: Option<String>,
+    /// Model strings to go on with when the asked one fails, in order.
+    pub fallbacks: Vec<String>,
     /// The client's own limit for a target.
     pub timeout: Option<Duration>,
     /// Nothing may leave the machine for this request.
@@ -73,14 +79,17 @@ impl Exchange {
             gateway,
             snapshot,
             id,
+            operation,
             ingress,
             headers,
             body: Bytes::new(),
             hints,
             stream: false,
+            include_usage: false,
             json_array: false,
             asked: String::new(),
             class: class.filter(|class| !class.is_empty()),
+            fallbacks: Vec::new(),
             timeout,
             local_only,
             started: Instant::now(),
@@ -103,6 +112,9 @@ impl Exchange {
         })?;
         let named = self.hints.model.clone().or_else(|| object.string("model").map(std::borrow::Cow::into_owned));
         self.stream = self.hints.stream.unwrap_or_else(|| object.boolean("stream") == Some(true));
+        self.fallbacks = fallbacks(&object, &self.headers)?;
+        let options = object.raw("stream_options").and_then(|options| Object::scan(options).ok());
+        self.include_usage = options.is_some_and(|options| options.boolean("include_usage") == Some(true));
         self.asked = named.or_else(|| self.class.clone()).filter(|model| !model.trim().is_empty()).ok_or_else(|| {
             let message = "The request names no model. Set `model` to a task class (`coding`), `auto`, or `provider/model`; GET /v1/models lists them.";
             ChatError::invalid("model", message).with_code("model_missing")
@@ -128,15 +140,10 @@ impl Exchange {
         self.request().is_ok_and(|request| !request.tools.is_empty())
     }
 
-    /// The client of an OpenAI stream asked for usage.
-    pub fn include_usage(&self) -> bool {
-        self.request().is_ok_and(|request| request.include_usage)
-    }
-
     /// How a stream is to be written to the client.
     pub fn stream_options(&self) -> StreamOptions {
         StreamOptions {
-            include_usage: self.include_usage(),
+            include_usage: self.include_usage,
             model: self.asked.clone(),
             json_array: self.json_array,
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
@@ -242,6 +249,16 @@ pub async fn try_targets(exchange: Arc<Exchange>, plan: Plan) -> Result<attempt:
         }
     }
     Err(last.unwrap_or_else(|| Failure::from_error(ChatError::new(ErrorKind::Internal, "The plan had no target."))))
+}
+
+/// The body's `fallbacks`, else the header's.
+fn fallbacks(object: &Object<'_>, headers: &HeaderMap) -> Result<Vec<String>, ChatError> {
+    if let Some(raw) = object.raw("fallbacks").filter(|raw| *raw != b"null") {
+        let wrong = |_| ChatError::invalid("fallbacks", "`fallbacks` must be an array of model strings.");
+        return serde_json::from_slice(raw).map_err(wrong);
+    }
+    let named = header(headers, "x-bifrost-fallbacks").unwrap_or("").split(',');
+    Ok(named.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect())
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -1,14 +1,16 @@
 //! The gateway at work: who may come in, what becomes of a request, and what an owner may ask.
 //!
-//! The way of a request: [`listener`] → [`gate`] (guards) → [`routes`] → [`chat`] → [`exchange`] (plan, attempts) →
+//! The way of a request: [`listener`] → [`gate`] (guards) → [`routes`] → [`answer`] → [`exchange`] (plan, attempts) →
 //! [`attempt`] (one call) → [`relay`] (the stream back).
 
 mod admin;
+mod answer;
 mod attempt;
 mod body;
-mod chat;
 
+mod count_tokens;
 mod directory;
+mod embeddings;
 
 mod exchange;
 mod gate;
@@ -23,10 +25,11 @@ mod reload;
 mod reply;
 mod routes;
 mod signatures;
+mod splice;
 
 pub use listener::BindError;
 
-use crate::config::{ConfigError, Inputs, Snapshot, state};
+use crate::config::{ConfigError, Inputs, Snapshot, Watch, state};
 use crate::local::{LocalMode, LocalServer, Verdict};
 use crate::observe::Observer;
 use crate::provider::{MLX_LOCAL, Provider};
@@ -85,12 +88,13 @@ pub enum StartError {
 }
 
 impl Gateway {
-    /// Serves until `stop` ends, then lets what runs finish within the grace.
+    /// Serves what `watch` loaded first until `stop` ends, then lets what runs finish within the grace.
     ///
     /// # Errors
     /// The gateway could not start. Once it serves, nothing ends it but `stop`.
     pub async fn serve(
         inputs: Inputs,
+        watch: Watch,
         snapshot: Snapshot,
         observer: Observer,
         stop: impl Future<Output = ()>,
@@ -101,7 +105,7 @@ impl Gateway {
         let listeners = Listeners::bind(&snapshot.server.hosts, snapshot.server.port).await?;
         let server = snapshot.server.clone();
         let gateway = Arc::new(Self::new(inputs, snapshot, observer).await?);
-        let background = gateway.spawn_background();
+        let background = gateway.spawn_background(watch);
         for address in listeners.addresses() {
             info!("listening on http://{address}");
         }

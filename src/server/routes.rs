@@ -1,9 +1,10 @@
 //! Which path means what. Ingress routes are the same paths that the vendors serve, bare and behind the prefixes that
 //! their SDKs are pointed at.
 
-use super::{Gateway, admin, chat, gate, health, models, reply};
+use super::{Gateway, admin, answer, gate, health, models, reply};
 use crate::chat::{ChatError, DialectId, ErrorKind};
 use crate::dialect::UrlHints;
+use crate::observe::Operation;
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::middleware;
@@ -51,7 +52,7 @@ pub fn dialect_of(path: &str, headers: &HeaderMap) -> DialectId {
 }
 
 fn openai() -> Router<Arc<Gateway>> {
-    Router::new().route("/chat/completions", post(openai_chat))
+    Router::new().route("/chat/completions", post(openai_chat)).route("/embeddings", post(openai_embeddings))
 }
 
 fn openai_models() -> Router<Arc<Gateway>> {
@@ -59,7 +60,9 @@ fn openai_models() -> Router<Arc<Gateway>> {
 }
 
 fn anthropic() -> Router<Arc<Gateway>> {
-    Router::new().route("/messages", post(anthropic_messages))
+    Router::new()
+        .route("/messages", post(anthropic_messages))
+        .route("/messages/count_tokens", post(anthropic_count_tokens))
 }
 
 fn anthropic_models() -> Router<Arc<Gateway>> {
@@ -76,11 +79,19 @@ fn models_of_every_dialect() -> Router<Arc<Gateway>> {
 }
 
 async fn openai_chat(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    chat::answer(gateway, DialectId::OpenAiChat, UrlHints::default(), false, request).await
+    answer::answer(gateway, Operation::Chat, DialectId::OpenAiChat, UrlHints::default(), false, request).await
 }
 
 async fn anthropic_messages(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    chat::answer(gateway, DialectId::Anthropic, UrlHints::default(), false, request).await
+    answer::answer(gateway, Operation::Chat, DialectId::Anthropic, UrlHints::default(), false, request).await
+}
+
+async fn anthropic_count_tokens(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    answer::answer(gateway, Operation::CountTokens, DialectId::Anthropic, UrlHints::default(), false, request).await
+}
+
+async fn openai_embeddings(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    answer::answer(gateway, Operation::Embeddings, DialectId::OpenAiChat, UrlHints::default(), false, request).await
 }
 
 async fn list_models(State(gateway): State<Arc<Gateway>>, uri: OriginalPath, headers: HeaderMap) -> Response {
@@ -104,12 +115,14 @@ async fn gemini_call(State(gateway): State<Arc<Gateway>>, Path(call): Path<Strin
         return unknown_route(request.method().clone(), request.uri().clone(), request.headers().clone()).await;
     };
     let sse = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
-    let hints = |stream| UrlHints { model: Some(model.clone()), stream: Some(stream) };
-    match method {
-        GeminiMethod::Generate => chat::answer(gateway, DialectId::Gemini, hints(false), false, request).await,
-        GeminiMethod::Stream => chat::answer(gateway, DialectId::Gemini, hints(true), !sse, request).await,
-        _ => unknown_route(request.method().clone(), request.uri().clone(), request.headers().clone()).await,
-    }
+    let (operation, stream) = match method {
+        GeminiMethod::Generate => (Operation::Chat, false),
+        GeminiMethod::Stream => (Operation::Chat, true),
+        GeminiMethod::CountTokens => (Operation::CountTokens, false),
+        GeminiMethod::Embed => (Operation::Embeddings, false),
+    };
+    let hints = UrlHints { model: Some(model), stream: Some(stream) };
+    answer::answer(gateway, operation, DialectId::Gemini, hints, stream && !sse, request).await
 }
 
 /// What Google's paths put after the colon.
@@ -118,8 +131,8 @@ enum GeminiMethod {
     Generate,
     Stream,
     CountTokens,
+    /// One text or a batch; the body tells.
     Embed,
-    BatchEmbed,
 }
 
 impl GeminiMethod {
@@ -128,8 +141,7 @@ impl GeminiMethod {
             "generateContent" => Self::Generate,
             "streamGenerateContent" => Self::Stream,
             "countTokens" => Self::CountTokens,
-            "embedContent" => Self::Embed,
-            "batchEmbedContents" => Self::BatchEmbed,
+            "embedContent" | "batchEmbedContents" => Self::Embed,
             _ => return None,
         })
     }

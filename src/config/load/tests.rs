@@ -208,6 +208,19 @@ fn what_is_odd_is_a_warning() {
 }
 
 #[test]
+fn a_literal_key_in_an_open_file_is_told_twice() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = "[providers.openai]\nkey = 'sk-planted'";
+    let warning = |mode| {
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        Snapshot::of_text(&inputs(&[]), Some((file.path(), text))).unwrap().warnings.remove(0)
+    };
+    assert!(warning(0o644).ends_with(&format!("chmod 600 {}", file.path().display())));
+    assert!(!warning(0o600).contains("chmod"));
+}
+
+#[test]
 fn flags_win_over_environment_and_that_over_the_file() {
     let text = "[server]\nport = 1001\nhost = '127.0.0.1'\n[log]\nfilter = 'warn'";
     let mut inputs = inputs(&[("BIFROST_PORT", "1002"), ("BIFROST_HOST", "::1, 127.0.0.2"), ("BIFROST_LOG", "debug")]);
@@ -236,7 +249,8 @@ fn a_wrong_variable_is_an_error_that_does_not_quote_it() {
     }
     let error = Snapshot::load(&inputs(&[("BIFROST_LOG", "a=b=c")])).unwrap_err().to_string();
     assert!(error.starts_with("BIFROST_LOG: expected "), "{error}");
-    let near = Snapshot::load(&inputs(&[("BIFROST_LOCALONLY", "1")])).unwrap();
+    let near =
+        Snapshot::load(&inputs(&[("BIFROST_LOCALONLY", "1"), ("BIFROST_MAX", "1"), ("BIFROST_PORT", "1")])).unwrap();
     assert_eq!(near.warnings, ["BIFROST_LOCALONLY: no such variable; did you mean `BIFROST_LOCAL_ONLY`?"]);
 }
 
@@ -349,7 +363,7 @@ fn classes_are_replaced_and_aliases_and_rules_added() {
 }
 
 #[test]
-fn the_shipped_defaults_are_right_and_name_no_model_and_no_paid_provider_by_accident() {
+fn the_shipped_defaults_are_right_and_pin_no_model() {
     let shipped = include_str!("../defaults.toml");
     let snapshot = load(shipped).unwrap();
     assert_eq!(snapshot.warnings, Vec::<String>::new(), "a pin would be a warning");

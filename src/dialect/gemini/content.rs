@@ -12,8 +12,15 @@ pub(super) struct CallBook {
     /// What makes ids unique beyond this body: the id of the answer.
     scope: Option<String>,
     count: usize,
-    /// Calls of the latest step that have no answer yet: id and name.
-    open: Vec<(String, String)>,
+    /// Calls of the latest step that have no answer yet.
+    open: Vec<OpenCall>,
+}
+
+#[derive(Debug)]
+struct OpenCall {
+    id: String,
+    name: String,
+    made_up: bool,
 }
 
 impl CallBook {
@@ -30,26 +37,34 @@ impl CallBook {
 
     /// Notes a call and gives its id: its own, or `call_<scope>_<n>_<name>`.
     pub(super) fn call(&mut self, id: Option<String>, name: &str) -> String {
-        let id = id.filter(|id| !id.is_empty()).unwrap_or_else(|| self.made_up(name));
+        let own = id.filter(|id| !id.is_empty());
+        let made_up = own.is_none();
+        let id = own.unwrap_or_else(|| self.made_up(name));
         self.count += 1;
-        self.open.push((id.clone(), name.to_owned()));
+        self.open.push(OpenCall { id: id.clone(), name: name.to_owned(), made_up });
         id
     }
 
-    /// The id of the call that a result of `name` answers: the one it says, or the first open call of that name.
+    /// The id of the call that a result of `name` answers: the call of its id, or else the first open call of that name.
     pub(super) fn answer(&mut self, id: Option<String>, name: &str) -> String {
         let id = id.filter(|id| !id.is_empty());
         let position = match &id {
-            Some(id) => self.open.iter().position(|(open, _)| open == id),
+            Some(id) => self.open.iter().position(|call| call.id == *id).or_else(|| {
+                // The result has an id and the call had none.
+                self.open.iter().position(|call| call.made_up && call.name == name)
+            }),
             None if name.is_empty() => (!self.open.is_empty()).then_some(0),
-            None => self.open.iter().position(|(_, open)| open == name),
+            None => self.open.iter().position(|call| call.name == name),
         };
-        let found = position.map(|at| self.open.remove(at).0);
-        id.or(found).unwrap_or_else(|| {
-            let made_up = self.made_up(name);
-            self.count += 1;
-            made_up
-        })
+        match (position, id) {
+            (Some(at), _) => self.open.remove(at).id,
+            (None, Some(id)) => id,
+            (None, None) => {
+                let id = self.made_up(name);
+                self.count += 1;
+                id
+            }
+        }
     }
 
     fn made_up(&self, name: &str) -> String {
@@ -66,34 +81,59 @@ fn safe(letter: char) -> char {
     if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '_' }
 }
 
+/// What a part is, by the member that says it.
+enum Kind {
+    Call,
+    Result,
+    Media,
+    Text,
+    Foreign,
+}
+
+fn kind(fields: &Fields) -> Kind {
+    if fields.object("functionCall").is_some_and(|call| call.get("name").is_some_and(Value::is_string)) {
+        Kind::Call
+    } else if fields.object("functionResponse").is_some() {
+        Kind::Result
+    } else if fields.object("inlineData").or_else(|| fields.object("fileData")).is_some() {
+        // A picture that is a thought has no neutral form.
+        if fields.is_true("thought") { Kind::Foreign } else { Kind::Media }
+    } else if fields.has("text") || fields.holds_only(&["thought", "thoughtSignature"]) {
+        Kind::Text
+    } else {
+        Kind::Foreign
+    }
+}
+
 /// Reads one part; `None` for one that says nothing.
 pub(super) fn read_part(value: Value, calls: &mut CallBook) -> Option<Part> {
-    let whole = value.clone();
     let mut fields = Fields::of(value)?;
-    if fields.has("functionCall") || fields.has("functionResponse") {
-        return Some(read_function(fields, calls).unwrap_or(foreign(whole)));
-    }
-    let thought = fields.take("thought").and_then(|value| value.as_bool()).unwrap_or(false);
-    let signature = fields.take_string("thoughtSignature");
-    if fields.has("inlineData") || fields.has("fileData") {
-        if thought {
-            return Some(foreign(whole));
+    match kind(&fields) {
+        Kind::Foreign => Some(Part::Foreign { dialect: DialectId::Gemini, value: Value::Object(fields.rest()) }),
+        Kind::Call => Some(Part::ToolCall(read_call(fields, calls))),
+        Kind::Result => {
+            let result = fields.take_object("functionResponse").unwrap_or_default();
+            Some(Part::ToolResult(tool_result::read(result, fields.rest(), calls)))
         }
-        return Some(media::read(fields, signature).map_or_else(|_| foreign(whole), Part::Media));
+        Kind::Media => {
+            let signature = fields.take_string("thoughtSignature");
+            media::read(fields, signature).map(Part::Media)
+        }
+        Kind::Text => read_text(fields),
     }
-    let text = fields.take_string("text");
-    if text.is_none() && !fields.is_empty() {
-        return Some(foreign(whole));
-    }
-    let text = text.unwrap_or_default();
+}
+
+fn read_text(mut fields: Fields) -> Option<Part> {
+    let thought = fields.is_true("thought");
+    fields.take("thought");
+    let signature = fields.take_string("thoughtSignature");
+    let text = fields.take_string("text").unwrap_or_default();
     if thought {
         let mut part = ReasoningPart { text, ..ReasoningPart::default() };
         if let Some(signature) = &signature {
             proof::read_reasoning(signature, &mut part);
         }
-        let empty = part.text.is_empty() && part.signature.is_none() && part.encrypted.is_none();
-        let empty = empty && part.id.is_none() && !part.summary;
-        return (!empty).then_some(Part::Reasoning(part));
+        return (part != ReasoningPart::default()).then_some(Part::Reasoning(part));
     }
     let extras = Extras::from_fields(DialectId::Gemini, fields.rest());
     let signature = signature.map(|text| proof::read(&text));
@@ -103,28 +143,17 @@ pub(super) fn read_part(value: Value, calls: &mut CallBook) -> Option<Part> {
     Some(Part::Text { text, cache: None, signature, extras })
 }
 
-fn foreign(value: Value) -> Part {
-    Part::Foreign { dialect: DialectId::Gemini, value }
-}
-
-fn read_function(mut fields: Fields, calls: &mut CallBook) -> Option<Part> {
+fn read_call(mut fields: Fields, calls: &mut CallBook) -> ToolCall {
     let signature = fields.take_string("thoughtSignature").map(|text| proof::read(&text));
     fields.take("thought");
-    if let Some(mut call) = fields.take_object("functionCall") {
-        let name = call.take_string("name")?;
-        let id = calls.call(call.take_string("id"), &name);
-        let arguments = call.take("args").unwrap_or_else(|| json!({})).to_string();
-        let mut extras = fields.rest();
-        call.rest_into("functionCall", &mut extras);
-        let extras = Extras::from_fields(DialectId::Gemini, extras);
-        return Some(Part::ToolCall(ToolCall { id, name, arguments, signature, cache: None, extras }));
-    }
-    let result = fields.take_object("functionResponse")?;
+    let mut call = fields.take_object("functionCall").unwrap_or_default();
+    let name = call.take_string("name").unwrap_or_default();
+    let id = calls.call(call.take_string("id"), &name);
+    let arguments = call.take("args").unwrap_or_else(|| json!({})).to_string();
     let mut extras = fields.rest();
-    if let Some(signature) = signature {
-        extras.insert("thoughtSignature".into(), signature.value.into());
-    }
-    Some(Part::ToolResult(tool_result::read(result, extras, calls)))
+    call.rest_into("functionCall", &mut extras);
+    let extras = Extras::from_fields(DialectId::Gemini, extras);
+    ToolCall { id, name, arguments, signature, cache: None, extras }
 }
 
 /// Writes one part; `None` where there is nothing to say, or Gemini cannot say it (which is then a loss). Tool results

@@ -259,7 +259,8 @@ impl Chunks {
 
     fn read_reasoning(&mut self, candidate: u32, part: ReasoningPart, out: &mut Vec<Event>) {
         let index = match self.lanes.get(&candidate).and_then(|lane| lane.open.as_ref()) {
-            Some(Open::Reasoning(index)) => *index,
+            // What names an item of its own begins one.
+            Some(Open::Reasoning(index)) if part.id.is_none() && !part.summary => *index,
             _ => {
                 let kind = BlockKind::Reasoning { id: part.id, summary: part.summary };
                 self.open(candidate, kind, Open::Reasoning, out)
@@ -350,9 +351,9 @@ fn push_text(index: usize, text: String, out: &mut Vec<Event>) {
 /// The `functionCall` of a part, if it is a piece of one.
 fn partial_call(part: &Value) -> Option<Fields> {
     let call = part.get("functionCall").or_else(|| part.get("function_call"))?;
-    let fields = Fields::of(call.clone())?;
-    let is_piece = fields.has("partialArgs") || fields.has("willContinue") || !fields.has("name");
-    is_piece.then_some(fields)
+    let has = |name: &str| call.get(name).is_some();
+    let is_piece = has("partialArgs") || has("willContinue") || !has("name");
+    is_piece.then(|| Fields::of(call.clone())).flatten()
 }
 
 fn signature_of(part: &Value) -> Option<Signature> {

@@ -22,9 +22,29 @@ impl Fields {
         value.or(other)
     }
 
+    /// The member called `camel`, by either name.
+    fn get(&self, camel: &str) -> Option<&Value> {
+        self.0.get(camel).or_else(|| self.0.get(&snake(camel))).filter(|value| !value.is_null())
+    }
+
     /// True when the member called `camel` is there, by either name.
     pub(super) fn has(&self, camel: &str) -> bool {
-        self.0.get(camel).or_else(|| self.0.get(&snake(camel))).is_some_and(|value| !value.is_null())
+        self.get(camel).is_some()
+    }
+
+    /// True when the member called `camel` is `true`.
+    pub(super) fn is_true(&self, camel: &str) -> bool {
+        self.get(camel) == Some(&Value::Bool(true))
+    }
+
+    /// The member called `camel` if it is an object.
+    pub(super) fn object(&self, camel: &str) -> Option<&Map<String, Value>> {
+        self.get(camel)?.as_object()
+    }
+
+    /// True when there is something, and nothing but members of these names.
+    pub(super) fn holds_only(&self, names: &[&str]) -> bool {
+        !self.0.is_empty() && self.0.keys().all(|key| names.iter().any(|name| key == name || *key == snake(name)))
     }
 
     /// Takes a string; another type is left where it is.
@@ -62,11 +82,6 @@ impl Fields {
     /// Puts a member back.
     pub(super) fn put(&mut self, name: &str, value: Value) {
         self.0.insert(name.to_owned(), value);
-    }
-
-    /// True when nothing is left.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     /// What was not taken, without nulls.

@@ -21,6 +21,12 @@ pub(super) fn is_pro(model: &str) -> bool {
     bare(model).contains("-pro")
 }
 
+/// True for the models before 2.5 that refuse a `thinkingConfig`.
+pub(super) fn cannot_think(model: &str) -> bool {
+    let name = bare(model);
+    ["gemini-1.", "gemini-2.0-", "gemma-"].iter().any(|old| name.starts_with(old)) && !name.contains("thinking")
+}
+
 /// The name without the collection it stands in.
 fn bare(model: &str) -> &str {
     model.rsplit('/').next().unwrap_or(model)

@@ -105,6 +105,10 @@ fn read_contents(value: Value, messages: &mut Vec<Message>) -> Result<(), ChatEr
             push_user(messages, parts.into_iter().filter_map(|part| read_part(part, &mut calls)));
         }
     }
+    if messages.is_empty() {
+        // Google takes an empty text as a question; no dialect takes a conversation of nothing.
+        messages.push(Message::new(Role::User, vec![Part::text("")]));
+    }
     for message in messages.iter_mut().filter(|message| message.role == Role::Assistant) {
         join_thoughts(&mut message.parts);
     }
@@ -162,7 +166,19 @@ fn push(messages: &mut Vec<Message>, role: Role, parts: impl Iterator<Item = Par
         return;
     }
     match messages.last_mut() {
-        Some(last) if role != Role::User && last.role == role => last.parts.extend(parts),
+        Some(last) if role != Role::User && last.role == role => {
+            let mut parts = parts.into_iter().peekable();
+            // The text of one chunk goes on in the next.
+            if let (Some(Part::Text { text, signature: None, extras, .. }), Some(Part::Text { signature: None, .. })) =
+                (last.parts.last_mut(), parts.peek())
+                && extras.is_empty()
+                && let Some(Part::Text { text: more, extras: later, .. }) = parts.next()
+            {
+                text.push_str(&more);
+                *extras = later;
+            }
+            last.parts.extend(parts);
+        }
         _ => messages.push(Message::new(role, parts)),
     }
 }
@@ -205,6 +221,10 @@ fn read_config(mut config: Fields, request: &mut Request, extras: &mut Map<Strin
         request.reasoning = Some(thinking::read(thinking_config, extras));
     }
     request.output = read_output(&mut config);
+    // Text is what every model answers with anyway; clients of pydantic-ai always say so.
+    if let Some(modalities) = config.take("responseModalities").filter(|value| *value != json!(["TEXT"])) {
+        config.put("responseModalities", modalities);
+    }
     config.rest_into("generationConfig", extras);
     Ok(())
 }

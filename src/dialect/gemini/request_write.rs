@@ -4,7 +4,9 @@ use super::content::{write_extras, write_part};
 use super::generation::third_or_later;
 use super::proof::{SKIP_VALIDATION, Towards};
 use super::{thinking, tool_result, tools};
-use crate::chat::{Losses, Message, OutputFormat, Part, Request, Role, Sampling, SignatureOrigin, ToolResult};
+use crate::chat::{
+    Losses, Message, OutputFormat, Part, Request, Role, Sampling, SignatureOrigin, ToolChoice, ToolResult,
+};
 use serde_json::{Map, Value, json};
 
 /// Google takes no more stop sequences than this.
@@ -16,15 +18,22 @@ pub(super) fn write(request: &Request, losses: &mut Losses) -> Value {
     let leading = request.messages.iter().take_while(|message| is_system(message)).count();
     let (system, turns) = request.messages.split_at(leading);
     let instruction: Vec<Value> = system.iter().flat_map(|message| write_parts(message, losses)).collect();
+    let mut contents = write_turns(turns, &request.model, losses);
     if !instruction.is_empty() {
         body.insert("systemInstruction".into(), json!({ "parts": instruction }));
     }
-    body.insert("contents".into(), write_turns(turns, &request.model, losses).into());
+    if contents.is_empty() {
+        // Google wants at least one content, and takes an empty text for it.
+        contents.push(json!({ "role": "user", "parts": [{ "text": "" }] }));
+    }
+    body.insert("contents".into(), contents.into());
     let tools = tools::write(&request.tools, losses);
     if !tools.is_empty() {
         body.insert("tools".into(), tools.into());
     }
-    if let Some(choice) = &request.tool_choice {
+    // Without tools there is nothing to choose, and Google refuses the choice.
+    let idle = request.tools.is_empty() && matches!(request.tool_choice, Some(ToolChoice::Auto | ToolChoice::None));
+    if let Some(choice) = request.tool_choice.as_ref().filter(|_| !idle) {
         body.insert("toolConfig".into(), json!({ "functionCallingConfig": tools::write_choice(choice) }));
     }
     let config = write_config(request, losses);
@@ -154,7 +163,10 @@ fn write_config(request: &Request, losses: &mut Losses) -> Map<String, Value> {
     let mut config = Map::new();
     write_sampling(&request.sampling, &mut config, losses);
     if let Some(reasoning) = &request.reasoning {
-        config.insert("thinkingConfig".into(), Value::Object(thinking::write(reasoning, &request.model, losses)));
+        let thinking = thinking::write(reasoning, &request.model, losses);
+        if !thinking.is_empty() {
+            config.insert("thinkingConfig".into(), Value::Object(thinking));
+        }
     }
     match &request.output {
         None => {}

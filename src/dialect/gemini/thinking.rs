@@ -3,7 +3,7 @@
 //! Gemini 2.5 takes a budget, Gemini 3 a level (and still a budget, but never both).
 
 use super::fields::{Fields, whole};
-use super::generation::{is_pro, third_or_later};
+use super::generation::{cannot_think, is_pro, third_or_later};
 use crate::chat::{Effort, Losses, Reasoning, ReasoningMode};
 use serde_json::{Map, Value};
 
@@ -38,6 +38,12 @@ pub(super) fn read(mut config: Fields, extras: &mut Map<String, Value>) -> Reaso
 /// Writes it for `model`.
 pub(super) fn write(reasoning: &Reasoning, model: &str, losses: &mut Losses) -> Map<String, Value> {
     let mut config = Map::new();
+    if cannot_think(model) {
+        if reasoning.mode != ReasoningMode::Off {
+            losses.dropped("reasoning");
+        }
+        return config;
+    }
     let levels = third_or_later(model);
     match (reasoning.mode, reasoning.effort, reasoning.budget_tokens) {
         (ReasoningMode::Off, ..) if levels => {

@@ -26,7 +26,7 @@ pub(super) fn read(mut fields: Fields, mut extras: Map<String, Value>, calls: &m
     let mut content = if text.is_empty() { Vec::new() } else { vec![Part::text(text)] };
     if let Some(Value::Array(parts)) = fields.take("parts") {
         for value in parts {
-            let medium = Fields::of(value.clone()).and_then(|part| media::read(part, None).ok());
+            let medium = Fields::of(value.clone()).and_then(|part| media::read(part, None));
             content.push(medium.map_or(Part::Foreign { dialect: DialectId::Gemini, value }, Part::Media));
         }
     }
