@@ -34,7 +34,7 @@ let
           "pipefail"
           "-c"
           ''
-            export PATH=${host.path}
+            export PATH=${lib.escapeShellArg host.path}
             . "$scriptPath"
           ''
         ];
@@ -164,8 +164,9 @@ lib.genAttrs [
           cp -r --no-preserve=mode "$src" source
           cd source
           cmp Cargo.lock "$lockFile"
-          export HOME=$PWD/.. CARGO_HOME=${host.cargoHome} RUSTUP_HOME=${host.rustupHome}
-          export CARGO_TARGET_DIR=${host.targetDir}
+          export HOME=$PWD/.. CARGO_HOME=${lib.escapeShellArg host.cargoHome}
+          export RUSTUP_HOME=${lib.escapeShellArg host.rustupHome}
+          export CARGO_TARGET_DIR=${lib.escapeShellArg host.targetDir}
           # The release profile of Cargo.toml costs minutes and proves nothing here.
           export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0
           export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
