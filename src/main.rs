@@ -1,3 +1,29 @@
 //! The `bifrost` command.
 
-fn main() {}
+use bifrost::cli::{Cli, Exit, Output};
+use bifrost::secret::Environment;
+use clap::Parser as _;
+use std::io::{self, ErrorKind};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let environment = Environment::of_process();
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let colour = Output::wants_colour(&environment);
+    let mut output = Output { out: &mut out, err: &mut err, colour };
+    let ran = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .and_then(|runtime| runtime.block_on(bifrost::cli::run(cli, environment, &mut output)));
+    match ran {
+        Ok(exit) => exit.into(),
+        // The reader of a pipe has had enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Exit::Ok.into(),
+        Err(error) => {
+            // With standard error closed there is nobody left to tell.
+            let _ = output.error(&error.to_string());
+            Exit::Failure.into()
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! reports a [`Loss`]; it never drops it in silence.
 
 mod collect;
+mod embedding;
 mod error;
 mod event;
 mod loss;
@@ -14,6 +15,7 @@ mod signature;
 mod usage;
 
 pub use collect::Collector;
+pub use embedding::{EmbeddingInput, EmbeddingRequest, EmbeddingResponse, VectorEncoding};
 pub use error::{ChatError, ErrorKind};
 pub use event::{BlockKind, Delta, Event};
 pub use loss::{Loss, LossKind, Losses};

@@ -255,7 +255,8 @@ pub struct ToolResult {
     pub name: Option<String>,
     /// What the tool gave back: text, media, or nothing.
     pub content: Vec<Part>,
-    /// The result as a JSON object, where the dialect carries one (Gemini `functionResponse.response`).
+    /// The result as a JSON object, where the dialect carries one (Gemini `functionResponse.response`). `content` then says
+    /// the same as text, so whoever has no place for an object writes `content` alone.
     pub json: Option<Value>,
     /// The tool failed.
     pub is_error: bool,

@@ -11,15 +11,18 @@ pub enum SignatureOrigin {
     Gemini,
     /// OpenAI's encrypted reasoning.
     OpenAi,
+    /// xAI's encrypted reasoning.
+    Xai,
     /// Not known: another vendor behind an OpenAI-compatible API.
     Unknown,
 }
 
 impl SignatureOrigin {
-    const ALL: [(Self, &'static str); 4] = [
+    const ALL: [(Self, &'static str); 5] = [
         (Self::Anthropic, "anthropic"),
         (Self::Gemini, "gemini"),
         (Self::OpenAi, "openai"),
+        (Self::Xai, "xai"),
         (Self::Unknown, "unknown"),
     ];
 

@@ -11,7 +11,7 @@ use crate::provider::facts::Facts;
 use crate::secret::{Resolver, SecretRef};
 use indexmap::{IndexMap, IndexSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,11 +47,14 @@ impl Findings<'_> {
 
     /// A key that holds the secret itself.
     pub fn literal_key(&mut self, path: &[&str], references: &[SecretRef]) {
-        if references.iter().any(|reference| matches!(reference, SecretRef::Literal(_))) {
-            let advice = "a key stands in the file itself; better a reference: `env:NAME`, `file:/path`, \
-                          `keychain:service` or `cmd:program args`";
-            self.odd(path, advice);
+        if !references.iter().any(|reference| matches!(reference, SecretRef::Literal(_))) {
+            return;
         }
+        let advice = "a key stands in the file itself; better a reference: `env:NAME`, `file:/path`, `keychain:service` \
+                      or `cmd:program args`";
+        let open = self.text.filter(|text| is_open(text.path));
+        let mode = open.map(|text| format!("; and others can read the file: chmod 600 {}", text.path.display()));
+        self.odd(path, format!("{advice}{}", mode.unwrap_or_default()));
     }
 
     fn problem(&self, path: &[&str], message: String) -> Problem {
@@ -60,6 +63,14 @@ impl Findings<'_> {
             None => outside(&super::error::dotted(path), message),
         }
     }
+}
+
+/// True when others than its owner may read a file.
+fn is_open(path: &Path) -> bool {
+    #[cfg(unix)]
+    return path.metadata().is_ok_and(|file| std::os::unix::fs::MetadataExt::mode(&file) & 0o044 != 0);
+    #[cfg(not(unix))]
+    return false;
 }
 
 /// A problem with a variable or a flag.
@@ -370,8 +381,7 @@ fn log(inputs: &Inputs, table: LogTable, findings: &mut Findings<'_>) -> LogSett
     let wrong = "expected a level (`error`, `warn`, `info`, `debug`, `trace`, `off`), or several as in `info,bifrost::route=debug`";
     let outer = inputs.flags.log.as_deref().map(|filter| ("--log", filter));
     let outer = outer.or_else(|| inputs.environment.get(env::LOG.name).map(|filter| (env::LOG.name, filter)));
-    if let Some((name, filter)) = outer.filter(|(_, filter)| !valid(filter)) {
-        let _ = filter;
+    if let Some((name, _)) = outer.filter(|(_, filter)| !valid(filter)) {
         findings.problems.push(outside(name, wrong));
     }
     if table.filter.as_deref().is_some_and(|filter| !valid(filter)) {
@@ -392,13 +402,14 @@ fn beside(inputs: &Inputs, text: Option<Text<'_>>, path: PathBuf) -> PathBuf {
 
 /// Warns of variables that look like ours and are not.
 fn near_variables(inputs: &Inputs, findings: &mut Findings<'_>) {
-    for name in inputs.environment.names().filter(|name| name.starts_with("BIFROST_")) {
-        let ours = env::VARIABLES.iter().map(|variable| variable.name);
-        if !ours.clone().any(|known| known == name)
-            && let Some(near) = ours.clone().find(|known| strsim::damerau_levenshtein(known, name) <= 3)
+    let ours = || env::VARIABLES.iter().filter_map(|variable| variable.name.strip_prefix("BIFROST_"));
+    for name in inputs.environment.names().filter_map(|name| name.strip_prefix("BIFROST_")) {
+        let near = |known: &&str| strsim::damerau_levenshtein(known, name) <= (name.len() / 3).max(1);
+        if !ours().any(|known| known == name)
+            && let Some(near) = ours().find(near)
         {
-            let problem = outside(name, format!("no such variable; did you mean `{near}`?"));
-            findings.warnings.push(problem.to_string());
+            let message = format!("no such variable; did you mean `BIFROST_{near}`?");
+            findings.warnings.push(outside(&format!("BIFROST_{name}"), message).to_string());
         }
     }
 }

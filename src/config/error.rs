@@ -77,6 +77,13 @@ impl Text<'_> {
         let position = at.map(|at| line_and_column(self.text, at));
         Problem { file: Some(self.path.to_owned()), position, key, message }
     }
+
+    /// The line of the key at `path`, if the whole of it stands in the file.
+    pub fn line_of(self, path: &[&str]) -> Option<usize> {
+        let (table, _) = DeTable::parse_recoverable(self.text);
+        let (at, depth) = walk(table.get_ref(), path)?;
+        (depth == path.len()).then(|| line_and_column(self.text, at).0)
+    }
 }
 
 /// True when `text` asks for local-only mode, however broken the rest of it may be.

@@ -82,7 +82,7 @@ pub struct ServerTable {
 #[serde(deny_unknown_fields, default)]
 pub struct LocalTable {
     /// Nothing leaves this machine: every request goes to the local model server. The environment, a flag and the
-    /// run-time switch can add this, and never take it away. Default: false.
+    /// run-time switch can add this, and never take it away. `localOnlyMode` is accepted too. Default: false.
     #[serde(alias = "localOnlyMode")]
     pub only: Option<bool>,
     /// What a request for a cloud model gets in local-only mode: `substitute` (the local default answers, and
@@ -104,7 +104,8 @@ pub struct ProviderTable {
     /// The dialects it speaks, the preferred one first. Default: those of the shipped provider; `openai_chat` for a new
     /// one.
     pub dialect: Option<OneOrMany<DialectId>>,
-    /// How the key is sent. Default: that of the shipped provider; for a new one `bearer` with a `key` and `none` without.
+    /// How the key is sent. Default: that of the shipped provider; for a new one the way of its dialect
+    /// (`bearer`, `x_api_key`, `x_goog_api_key`), or `none` without a `key`.
     pub auth: Option<Auth>,
     /// How its models are listed. Default: that of the shipped provider; for a new one the way of its dialect.
     pub models: Option<ModelList>,

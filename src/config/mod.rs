@@ -9,6 +9,7 @@ mod load;
 mod parse;
 mod paths;
 mod providers;
+mod show;
 mod snapshot;
 pub mod state;
 mod values;

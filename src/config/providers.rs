@@ -48,16 +48,16 @@ pub(super) fn merge(tables: IndexMap<String, ProviderTable>, port: u16, findings
 fn of_nothing(name: &str, table: &ProviderTable, url: &Url) -> Provider {
     let dialect =
         table.dialect.as_ref().and_then(|dialects| dialects.0.first()).copied().unwrap_or(DialectId::OpenAiChat);
-    let (models, profile, edits) = match dialect {
-        DialectId::OpenAiChat => (ModelList::OpenAi, Profile::COMPATIBLE, vec![BodyEdit::IncludeUsage]),
-        DialectId::Anthropic => (ModelList::Anthropic, Profile::VENDOR, Vec::new()),
-        DialectId::Gemini => (ModelList::Gemini, Profile::VENDOR, Vec::new()),
+    let (auth, models, profile, edits) = match dialect {
+        DialectId::OpenAiChat => (Auth::Bearer, ModelList::OpenAi, Profile::COMPATIBLE, vec![BodyEdit::IncludeUsage]),
+        DialectId::Anthropic => (Auth::XApiKey, ModelList::Anthropic, Profile::VENDOR, Vec::new()),
+        DialectId::Gemini => (Auth::XGoogApiKey, ModelList::Gemini, Profile::VENDOR, Vec::new()),
     };
     let kind = if is_loopback(url) { ProviderKind::Local } else { ProviderKind::Vendor };
     Provider {
         name: name.to_owned(),
         endpoints: vec![Endpoint::new(dialect, url.as_str(), version(dialect))],
-        auth: if table.key.is_some() { Auth::Bearer } else { Auth::None },
+        auth: if table.key.is_some() { auth } else { Auth::None },
         keys: Vec::new(),
         models,
         kind,
@@ -173,7 +173,8 @@ fn endpoints(from: Vec<Endpoint>, url: Option<&Url>, dialects: Option<Vec<Dialec
         None => from,
         Some(url) => {
             let beneath = |endpoint: &Endpoint| {
-                let rest = endpoint.base_url.strip_prefix(&first).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+                let rest =
+                    endpoint.base_url.strip_prefix(&first).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
                 let mut moved = Endpoint::new(endpoint.dialect, url.as_str(), &endpoint.version);
                 moved.base_url.push_str(rest);
                 Some(moved)

@@ -19,6 +19,13 @@ pub struct Profile {
     pub stop_list_only: bool,
     /// Knows `response_format: json_schema`.
     pub json_schema: bool,
+    /// Takes media in tool messages and `images` in assistant messages of OpenAI's dialect (OpenRouter does; OpenAI takes
+    /// media from users only).
+    pub media_in_any_role: bool,
+    /// Knows the tool choice `allowed_tools`.
+    pub allowed_tools: bool,
+    /// Takes `top_k` in OpenAI's dialect (most compatible servers do; OpenAI refuses it).
+    pub top_k: bool,
     /// Request fields of OpenAI's dialect that the provider ignores in silence; sending them is a loss.
     pub ignored_fields: &'static [&'static str],
 }
@@ -33,6 +40,9 @@ impl Profile {
         developer_role: true,
         stop_list_only: false,
         json_schema: true,
+        media_in_any_role: false,
+        allowed_tools: true,
+        top_k: false,
         ignored_fields: &[],
     };
 
@@ -41,12 +51,20 @@ impl Profile {
         token_limit: TokenLimitField::MaxTokens,
         developer_role: false,
         reasoning_history: true,
+        allowed_tools: false,
+        top_k: true,
         ..Self::VENDOR
     };
 
     /// Takes everything that a dialect can say; for round trips without a provider in between.
-    pub const FULL: Self =
-        Self { cache_markers: true, reasoning: ReasoningStyle::Object, reasoning_history: true, ..Self::VENDOR };
+    pub const FULL: Self = Self {
+        cache_markers: true,
+        reasoning: ReasoningStyle::Object,
+        reasoning_history: true,
+        media_in_any_role: true,
+        top_k: true,
+        ..Self::VENDOR
+    };
 }
 
 impl Default for Profile {

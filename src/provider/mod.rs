@@ -2,6 +2,7 @@
 //! file adds rows of the same kind at run time.
 
 pub mod facts;
+pub mod listing;
 pub mod table;
 
 use crate::chat::DialectId;

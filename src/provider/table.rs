@@ -4,6 +4,7 @@
 //! OpenAI-compatible providers have in common ([`COMPATIBLE`]).
 
 mod aggregators;
+mod hosts;
 mod local;
 mod vendors;
 
@@ -117,6 +118,33 @@ mod tests {
         for row in ROWS {
             let provider = row.provider();
             assert_eq!(provider.models_url().is_some(), row.models != ModelList::None, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn of_the_local_servers_only_mlx_is_asked_without_being_named() {
+        let asked: Vec<_> = ROWS.iter().filter(|row| row.kind == ProviderKind::Local && !row.opt_in).collect();
+        assert_eq!(asked.iter().map(|row| row.name).collect::<Vec<_>>(), [crate::provider::MLX_LOCAL]);
+    }
+
+    #[test]
+    fn tokens_that_are_set_for_other_work_make_no_provider_active() {
+        for row in ROWS {
+            if row.key_env.iter().any(|name| ["GITHUB_TOKEN", "HF_TOKEN"].contains(name)) {
+                assert!(row.opt_in, "{}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn edits_say_the_same_as_the_profile() {
+        use crate::dialect::TokenLimitField;
+        for row in ROWS {
+            let renames = row.edits.contains(&BodyEdit::MaxTokensName);
+            assert!(!renames || row.profile.token_limit == TokenLimitField::MaxTokens, "{}", row.name);
+            assert_eq!(row.edits.contains(&BodyEdit::StopAsList), row.profile.stop_list_only, "{}", row.name);
+            let demotes = row.edits.contains(&BodyEdit::DeveloperAsSystem);
+            assert!(!demotes || !row.profile.developer_role, "{}", row.name);
         }
     }
 

@@ -1,9 +1,10 @@
 //! What the owner of the machine may ask and switch: `/admin/`, with a token that only the owner can read.
 
-use super::{Gateway, chat, guard, planning, reply};
+use super::{Gateway, guard, planning, reply};
 use crate::chat::{ChatError, DialectId, ErrorKind};
 use crate::config::{Paths, state};
 use crate::local::{LocalServer, Verdict};
+use crate::observe::ExchangeRecord;
 use crate::secret::Secret;
 use axum::Router;
 use axum::extract::{Path, Query, Request, State};
@@ -24,7 +25,7 @@ use uuid::Uuid;
 pub const TOKEN_FILE: &str = "admin-token";
 
 /// The admin routes, behind their token.
-pub fn routes() -> Router<Arc<Gateway>> {
+pub fn routes(gateway: &Arc<Gateway>) -> Router<Arc<Gateway>> {
     Router::new()
         .route("/local", get(local_status).put(switch_local))
         .route("/reload", post(reload))
@@ -32,19 +33,15 @@ pub fn routes() -> Router<Arc<Gateway>> {
         .route("/resolve", get(resolve))
         .route("/exchanges", get(exchanges))
         .route("/exchanges/{id}", get(exchange))
+        .layer(middleware::from_fn_with_state(Arc::clone(gateway), owner_only))
 }
 
 /// Lets only the owner through: no web page at all, and the token of the state folder.
-pub async fn owner_only(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+async fn owner_only(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
     match check_owner(&gateway, request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => refuse(&error),
     }
-}
-
-/// The layer that [`owner_only`] is.
-pub fn guarded(gateway: &Arc<Gateway>) -> Router<Arc<Gateway>> {
-    routes().layer(middleware::from_fn_with_state(Arc::clone(gateway), owner_only))
 }
 
 /// Writes a new token into the state folder, readable by its owner only. Without a state folder nobody knows the token.
@@ -71,7 +68,8 @@ fn check_owner(gateway: &Gateway, headers: &HeaderMap) -> Result<(), ChatError> 
         let message = "The admin API takes no requests from web pages.";
         return Err(ChatError::new(ErrorKind::Permission, message).with_code("origin_not_allowed"));
     }
-    let offered = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|text| text.strip_prefix("Bearer "));
+    let offered =
+        headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|text| text.strip_prefix("Bearer "));
     if offered.is_some_and(|offer| guard::same(offer.as_bytes(), gateway.admin_token.expose().as_bytes())) {
         return Ok(());
     }
@@ -130,7 +128,9 @@ async fn switch_local(State(gateway): State<Arc<Gateway>>, body: axum::body::Byt
     if let Err(error) = state::write_local_only(&gateway.inputs.paths, switch.only) {
         return conflict(
             "state_not_written",
-            &format!("The switch could not be written to the state folder, so it would not outlive a restart: {error}."),
+            &format!(
+                "The switch could not be written to the state folder, so it would not outlive a restart: {error}."
+            ),
             "Make the state folder writable and try again.",
         );
     }
@@ -148,7 +148,11 @@ fn conflict(code: &str, message: &str, remedy: &str) -> Response {
 async fn reload(State(gateway): State<Arc<Gateway>>) -> Response {
     match gateway.reload().await {
         Ok(()) => reply::json(StatusCode::OK, json!({ "reloaded": true }).to_string()),
-        Err(error) => conflict("config_invalid", &error, "The last good configuration stays in force. Mend the file; it is read again at once."),
+        Err(error) => conflict(
+            "config_invalid",
+            &error,
+            "The last good configuration stays in force. Mend the file; it is read again at once.",
+        ),
     }
 }
 
@@ -157,7 +161,7 @@ async fn status(State(gateway): State<Arc<Gateway>>) -> Response {
     let classes: Vec<Value> = snapshot.classes.keys().map(|name| planning::explain(&gateway, name, false)).collect();
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "config": { "path": snapshot.path, "error": gateway.config_error(), "warnings": snapshot.warnings },
+        "config": { "path": snapshot.path, "error": gateway.config_error().as_deref(), "warnings": snapshot.warnings },
         "local": local_json(&gateway),
         "providers": gateway.directory.report(&snapshot),
         "classes": classes,
@@ -177,13 +181,14 @@ async fn resolve(State(gateway): State<Arc<Gateway>>, Query(query): Query<Resolv
 }
 
 async fn exchanges(State(gateway): State<Arc<Gateway>>) -> Response {
-    let list = gateway.observer.recent();
+    let recent = gateway.observer.recent();
+    let list: Vec<&ExchangeRecord> = recent.iter().map(AsRef::as_ref).collect();
     reply::json(StatusCode::OK, json!({ "exchanges": list }).to_string())
 }
 
 async fn exchange(State(gateway): State<Arc<Gateway>>, Path(id): Path<String>) -> Response {
     match gateway.observer.by_id(&id) {
-        Some(record) => reply::json(StatusCode::OK, json!(record).to_string()),
+        Some(record) => reply::json(StatusCode::OK, json!(*record).to_string()),
         None => {
             let message = format!("No finished exchange `{id}` is remembered; the ring holds the newest ones only.");
             refuse(&ChatError::new(ErrorKind::NotFound, message).with_code("exchange_not_found"))

@@ -2,8 +2,10 @@
 
 use super::exchange::Exchange;
 use super::relay::{Relay, RelayOptions};
+use super::{count_tokens, embeddings};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Response, SignatureOrigin, Usage};
 use crate::dialect;
+use crate::observe::Operation;
 use crate::provider::{BodyEdit, Endpoint, MLX_LOCAL, Provider};
 use crate::route::Target;
 use crate::upstream::auth::{self, Credential};
@@ -67,6 +69,15 @@ pub struct AnswerFacts {
 /// # Errors
 /// It gave no answer; the outcome says what follows.
 pub async fn run(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
+    match exchange.operation {
+        Operation::Chat => chat(exchange, target).await,
+        Operation::Embeddings => embeddings::run(exchange, target).await,
+        Operation::CountTokens => count_tokens::run(exchange, target).await,
+        Operation::Models => Err(Failure::from_error(ChatError::new(ErrorKind::Internal, "Models are listed, not asked."))),
+    }
+}
+
+async fn chat(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
     let provider = &target.provider;
     let endpoint = provider.endpoint_for(exchange.ingress);
     let mut losses = Losses::new();
@@ -122,7 +133,13 @@ struct Prepared {
     reasons: bool,
 }
 
-fn prepare(exchange: &Exchange, provider: &Provider, endpoint: &Endpoint, model: &str, losses: &mut Losses) -> Result<Prepared, Failure> {
+fn prepare(
+    exchange: &Exchange,
+    provider: &Provider,
+    endpoint: &Endpoint,
+    model: &str,
+    losses: &mut Losses,
+) -> Result<Prepared, Failure> {
     if endpoint.dialect == exchange.ingress {
         if provider.name == MLX_LOCAL {
             // It would answer some bad input with a 500; the client hears of it here, in its own dialect.
@@ -167,15 +184,21 @@ fn splice(exchange: &Exchange, provider: &Provider, model: &str) -> Result<Prepa
                 hide_usage = dialect::openai_chat::usage_chunk::ask(&object, &mut edits);
             }
             BodyEdit::IncludeUsage => {}
-            BodyEdit::DeveloperAsSystem => {
-                if let Some(messages) = dialect::openai_chat::developer_as_system(&object) {
-                    edits.set("messages", &messages);
-                }
-            }
+            BodyEdit::DeveloperAsSystem => {}
         }
     }
     let reasons = ["reasoning_effort", "reasoning", "thinking"].iter().any(|name| object.member(name).is_some());
     Ok(Prepared { bytes: Bytes::from(edits.apply()), hide_usage, reasons })
+}
+
+/// The client's bytes with the model's name in the place of what the client asked for; Gemini names it in the URL.
+pub fn with_model(exchange: &Exchange, model: &str) -> Result<Vec<u8>, ChatError> {
+    let object = Object::scan(&exchange.body).map_err(|error| ChatError::new(ErrorKind::InvalidRequest, error.to_string()))?;
+    let mut edits = object.edit();
+    if exchange.ingress != DialectId::Gemini {
+        edits.set("model", &json::quoted(model));
+    }
+    Ok(edits.apply())
 }
 
 /// Fields that the provider takes without a word and does not honour.
@@ -264,7 +287,13 @@ async fn stream(
     Ok(Live::Stream(Box::new(relay), facts))
 }
 
-async fn whole(exchange: &Exchange, endpoint: &Endpoint, answer: Answer, mut facts: AnswerFacts, deadline: Instant) -> Result<Live, Failure> {
+async fn whole(
+    exchange: &Exchange,
+    endpoint: &Endpoint,
+    answer: Answer,
+    mut facts: AnswerFacts,
+    deadline: Instant,
+) -> Result<Live, Failure> {
     let body = answer.body.whole(deadline, Phase::WholeAnswer).await?;
     facts.received = Instant::now();
     let response = dialect::get(endpoint.dialect).parse_response(&body).map_err(Failure::from_error)?;
@@ -304,7 +333,8 @@ async fn refusal(ingress: DialectId, dialect: DialectId, answer: Answer, deadlin
     let mut error = dialect::get(dialect).parse_error(status, &body);
     error.retry_after = retry_after.or(error.retry_after);
     let mut failure = Failure::from_error(error);
-    let speaks_it = Object::scan(&body).is_ok_and(|object| object.raw("error").is_some_and(|error| error.starts_with(b"{")));
+    let speaks_it =
+        Object::scan(&body).is_ok_and(|object| object.raw("error").is_some_and(|error| error.starts_with(b"{")));
     if dialect == ingress && speaks_it {
         failure.original = Some(OriginalError { status, body });
     }
@@ -312,7 +342,8 @@ async fn refusal(ingress: DialectId, dialect: DialectId, answer: Answer, deadlin
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok().filter(|number| *number >= 0.0);
+    let number =
+        |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok().filter(|number| *number >= 0.0);
     let millis = number("retry-after-ms").map(|millis| millis / 1_000.0);
     millis.or_else(|| number("retry-after")).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }

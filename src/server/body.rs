@@ -21,7 +21,8 @@ pub async fn read(body: Body, server: &Server) -> Result<Bytes, ChatError> {
             );
             Err(ChatError::new(ErrorKind::TooLarge, message).with_code("request_too_large"))
         }
-        Ok(Err(_)) => Err(ChatError::new(ErrorKind::InvalidRequest, "The request broke off before its end.").with_code("body_incomplete")),
+        Ok(Err(_)) => Err(ChatError::new(ErrorKind::InvalidRequest, "The request broke off before its end.")
+            .with_code("body_incomplete")),
         Err(_) => {
             let message = format!(
                 "The request was not there within {} s. Send it faster, or raise `body_timeout` in [server].",

@@ -13,6 +13,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
@@ -111,7 +113,11 @@ impl Directory {
     pub fn key_known(&self, provider: &Provider, found: bool) {
         self.active.rcu(|active| {
             let mut active = HashSet::clone(active);
-            if found { active.insert(provider.name.clone()) } else { active.remove(&provider.name) };
+            if found {
+                active.insert(provider.name.clone())
+            } else {
+                active.remove(&provider.name)
+            };
             active
         });
     }
@@ -141,7 +147,9 @@ impl Directory {
                 }
             }
             Err(error) => {
-                if self.local.swap(None).is_some() || !self.catalogue.load().list(MLX_LOCAL).is_some_and(|list| list.is_settled()) {
+                if self.local.swap(None).is_some()
+                    || !self.catalogue.load().list(MLX_LOCAL).is_some_and(|list| list.is_settled())
+                {
                     self.update(|catalogue| catalogue.fail(provider, error, now()));
                 }
             }
@@ -191,4 +199,10 @@ impl Directory {
 /// Unix seconds.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// A moment in Unix seconds as RFC 3339; a moment before or after what that can say is the epoch.
+pub fn rfc3339(unix: u64) -> String {
+    let moment = i64::try_from(unix).ok().and_then(|unix| OffsetDateTime::from_unix_timestamp(unix).ok());
+    moment.unwrap_or(OffsetDateTime::UNIX_EPOCH).format(&Rfc3339).unwrap_or_default()
 }

@@ -25,6 +25,8 @@ pub struct Exchange {
     pub snapshot: Arc<Snapshot>,
     /// The gateway's id of the exchange.
     pub id: String,
+    /// What the client wants.
+    pub operation: Operation,
     /// The dialect that the client spoke.
     pub ingress: DialectId,
     /// The client's headers.
@@ -35,10 +37,14 @@ pub struct Exchange {
     pub hints: UrlHints,
     /// The client wants a stream.
     pub stream: bool,
+    /// The client of an OpenAI stream asked for usage.
+    pub include_usage: bool,
     /// The client wants the stream as one JSON array.
     pub json_array: bool,
     /// The model string as the client wrote it.
     pub asked: String,
+    /// `x-bifrost-class`, which goes before the model string.
+    pub class: Option<String>,
     /// The client's own limit for a target.
     pub timeout: Option<Duration>,
     /// Nothing may leave the machine for this request.
@@ -51,24 +57,36 @@ pub struct Exchange {
 
 impl Exchange {
     /// Begins an exchange. What is missing in the body is found out by [`Exchange::read`].
-    pub fn begin(gateway: Arc<Gateway>, ingress: DialectId, operation: Operation, headers: HeaderMap, hints: UrlHints) -> Self {
+    pub fn begin(
+        gateway: Arc<Gateway>,
+        ingress: DialectId,
+        operation: Operation,
+        headers: HeaderMap,
+        hints: UrlHints,
+    ) -> Self {
         let snapshot = gateway.snapshot();
         let id = gate::request_id(&headers).to_owned();
-        let local_only = gateway.mode.is_on() || header(&headers, "x-bifrost-local").is_some_and(is_yes);
-        let timeout = header(&headers, "x-bifrost-timeout-ms").and_then(|text| text.parse().ok()).map(Duration::from_millis);
+        let local_only = gateway.mode.is_on() || asks_local_only(&headers);
+        let class =
+            header(&headers, "x-bifrost-class").map(|class| class.trim().trim_start_matches("class/").to_owned());
+        let timeout =
+            header(&headers, "x-bifrost-timeout-ms").and_then(|text| text.parse().ok()).map(Duration::from_millis);
         let record = ExchangeRecord::begin(id.clone(), ingress, operation, local_only);
         let in_flight = gateway.observer.in_flight();
         Self {
             gateway,
             snapshot,
             id,
+            operation,
             ingress,
             headers,
             body: Bytes::new(),
             hints,
             stream: false,
+            include_usage: false,
             json_array: false,
             asked: String::new(),
+            class: class.filter(|class| !class.is_empty()),
             timeout,
             local_only,
             started: Instant::now(),
@@ -86,17 +104,17 @@ impl Exchange {
         self.body = body;
         self.record().bytes_in = self.body.len() as u64;
         let object = Object::scan(&self.body).map_err(|error| {
-            ChatError::new(ErrorKind::InvalidRequest, format!("The request could not be read: {error}.")).with_code("invalid_json")
+            ChatError::new(ErrorKind::InvalidRequest, format!("The request could not be read: {error}."))
+                .with_code("invalid_json")
         })?;
         let named = self.hints.model.clone().or_else(|| object.string("model").map(std::borrow::Cow::into_owned));
         self.stream = self.hints.stream.unwrap_or_else(|| object.boolean("stream") == Some(true));
-        self.asked = named.filter(|model| !model.trim().is_empty()).ok_or_else(|| {
+        let options = object.raw("stream_options").and_then(|options| Object::scan(options).ok());
+        self.include_usage = options.is_some_and(|options| options.boolean("include_usage") == Some(true));
+        self.asked = named.or_else(|| self.class.clone()).filter(|model| !model.trim().is_empty()).ok_or_else(|| {
             let message = "The request names no model. Set `model` to a task class (`coding`), `auto`, or `provider/model`; GET /v1/models lists them.";
             ChatError::invalid("model", message).with_code("model_missing")
         })?;
-        if let Some(class) = header(&self.headers, "x-bifrost-class") {
-            self.asked = format!("class/{}", class.trim().trim_start_matches("class/"));
-        }
         let mut record = self.record();
         record.requested_model.clone_from(&self.asked);
         record.stream = self.stream;
@@ -118,15 +136,10 @@ impl Exchange {
         self.request().is_ok_and(|request| !request.tools.is_empty())
     }
 
-    /// The client of an OpenAI stream asked for usage.
-    pub fn include_usage(&self) -> bool {
-        self.request().is_ok_and(|request| request.include_usage)
-    }
-
     /// How a stream is to be written to the client.
     pub fn stream_options(&self) -> StreamOptions {
         StreamOptions {
-            include_usage: self.include_usage(),
+            include_usage: self.include_usage,
             model: self.asked.clone(),
             json_array: self.json_array,
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
@@ -238,6 +251,8 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn is_yes(text: &str) -> bool {
-    matches!(text.trim().to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on")
+/// `x-bifrost-local: true`: nothing may leave the machine for this request.
+pub fn asks_local_only(headers: &HeaderMap) -> bool {
+    let yes = |text: &str| matches!(text.trim().to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on");
+    header(headers, "x-bifrost-local").is_some_and(yes)
 }

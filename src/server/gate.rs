@@ -6,7 +6,10 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt;
-use http::header::{ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ORIGIN, VARY};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ORIGIN, VARY,
+};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -26,7 +29,8 @@ pub async fn pass(State(gateway): State<Arc<Gateway>>, mut request: Request, nex
         allowed_origins: &snapshot.server.allowed_origins,
         bound: &snapshot.server.hosts,
     };
-    let origin = request.headers().get(ORIGIN).filter(|origin| guard::is_allowed_origin(&rules, origin.as_bytes())).cloned();
+    let origin =
+        request.headers().get(ORIGIN).filter(|origin| guard::is_allowed_origin(&rules, origin.as_bytes())).cloned();
     let mut response = match check(&gateway, &rules, &request) {
         Err(error) => reply::error(ingress, &error, &id),
         Ok(()) if request.method() == Method::OPTIONS && origin.is_some() => preflight(),
@@ -34,7 +38,8 @@ pub async fn pass(State(gateway): State<Arc<Gateway>>, mut request: Request, nex
             Ok(response) => response,
             Err(_) => {
                 error!(request_id = %id, "a request ended in a panic; this is a defect of Bifrost's");
-                let message = "Bifrost failed on this request; the defect is in its log. Other requests are not affected.";
+                let message =
+                    "Bifrost failed on this request; the defect is in its log. Other requests are not affected.";
                 reply::error(ingress, &ChatError::new(ErrorKind::Internal, message).with_code("internal_error"), &id)
             }
         },

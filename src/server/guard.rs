@@ -22,10 +22,14 @@ pub struct Rules<'a> {
 /// # Errors
 /// 403, with the setting that would open the guard.
 pub fn check_source(rules: &Rules<'_>, uri: &Uri, headers: &HeaderMap) -> Result<(), ChatError> {
-    let host = headers.get(HOST).and_then(|value| value.to_str().ok()).or_else(|| uri.authority().map(|it| it.as_str()));
+    let host =
+        headers.get(HOST).and_then(|value| value.to_str().ok()).or_else(|| uri.authority().map(|it| it.as_str()));
     let name = host.map_or("", host_name);
-    if !is_local_name(name) && !rules.allowed_hosts.iter().any(|allowed| host_name(allowed).eq_ignore_ascii_case(name)) {
-        let bound = |address: &IpAddr| name.parse() == Ok(*address) || address.is_unspecified() && name.parse::<IpAddr>().is_ok();
+    if !is_local_name(name) && !rules.allowed_hosts.iter().any(|allowed| host_name(allowed).eq_ignore_ascii_case(name))
+    {
+        let bound = |address: &IpAddr| {
+            name.parse() == Ok(*address) || address.is_unspecified() && name.parse::<IpAddr>().is_ok()
+        };
         if name.is_empty() || !rules.bound.iter().any(bound) {
             let message = format!(
                 "The Host header `{}` is not local. If this client may use Bifrost, add the name to `allowed_hosts` in [server].",
@@ -66,7 +70,10 @@ pub fn check_content_type(method: &Method, headers: &HeaderMap) -> Result<(), Ch
     if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
         return Ok(());
     }
-    let message = format!("The content type `{}` is not JSON. Send the body as `content-type: application/json`.", readable(essence));
+    let message = format!(
+        "The content type `{}` is not JSON. Send the body as `content-type: application/json`.",
+        readable(essence)
+    );
     let mut error = ChatError::new(ErrorKind::InvalidRequest, message).with_code("unsupported_media_type");
     error.status = Some(415);
     Err(error)
@@ -81,10 +88,15 @@ pub fn check_key(keys: &[Secret], uri: &Uri, headers: &HeaderMap) -> Result<(), 
         return Ok(());
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|text| text.strip_prefix("Bearer "));
+    let bearer =
+        headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|text| text.strip_prefix("Bearer "));
     let query = uri.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("key=")));
     let offered = [bearer, header("x-api-key"), header("x-goog-api-key"), header("api-key"), query];
-    if offered.into_iter().flatten().any(|offer| keys.iter().any(|key| same(key.expose().as_bytes(), offer.trim().as_bytes()))) {
+    if offered
+        .into_iter()
+        .flatten()
+        .any(|offer| keys.iter().any(|key| same(key.expose().as_bytes(), offer.trim().as_bytes())))
+    {
         return Ok(());
     }
     let message = "This Bifrost asks for a key. Send one of its `[server] api_keys` as `Authorization: Bearer <key>`.";
@@ -182,7 +194,8 @@ mod tests {
     fn a_key_may_come_in_every_dialects_header() {
         let keys = [Secret::new("k1"), Secret::new("k2")];
         for (name, value) in [("authorization", "Bearer k2"), ("x-api-key", "k1"), ("x-goog-api-key", "k2")] {
-            let headers = HeaderMap::from_iter([(http::HeaderName::from_static(name), HeaderValue::from_static(value))]);
+            let headers =
+                HeaderMap::from_iter([(http::HeaderName::from_static(name), HeaderValue::from_static(value))]);
             assert!(check_key(&keys, &Uri::from_static("/"), &headers).is_ok(), "{name}");
         }
         assert!(check_key(&keys, &Uri::from_static("/?alt=sse&key=k1"), &HeaderMap::new()).is_ok());

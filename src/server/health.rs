@@ -58,7 +58,7 @@ fn report(gateway: &Gateway, reasons: &[String]) -> Value {
         "config": {
             "path": snapshot.path,
             "ok": config_error.is_none(),
-            "error": config_error,
+            "error": config_error.as_deref(),
         },
     })
 }

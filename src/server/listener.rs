@@ -77,11 +77,11 @@ impl Listeners {
             .max_buf_size(server.max_header.max(8 * 1024))
             .keep_alive(true);
         let connections = Arc::new(Semaphore::new(server.max_connections));
-        let graceful = GracefulShutdown::new();
+        let graceful = Arc::new(GracefulShutdown::new());
         let mut accepting = tokio::task::JoinSet::new();
         for listener in self.0 {
             let (http, router, connections) = (http.clone(), router.clone(), Arc::clone(&connections));
-            let watcher = graceful.watcher();
+            let graceful = Arc::clone(&graceful);
             accepting.spawn(async move {
                 loop {
                     // Beyond the limit new connections wait in the system's backlog.
@@ -89,7 +89,7 @@ impl Listeners {
                     let Some(stream) = accept(&listener).await else { continue };
                     let service = TowerToHyperService::new(router.clone());
                     let connection = http.serve_connection(TokioIo::new(stream), service);
-                    let connection = watcher.watch(connection);
+                    let connection = graceful.watcher().watch(connection);
                     tokio::spawn(async move {
                         if let Err(error) = connection.await {
                             debug!(%error, "a connection ended early");
@@ -101,6 +101,8 @@ impl Listeners {
         }
         stop.await;
         accepting.shutdown().await;
+        // The tasks that accept hold the only other references, and they have ended.
+        let Some(graceful) = Arc::into_inner(graceful) else { return };
         if tokio::time::timeout(server.shutdown_grace, graceful.shutdown()).await.is_err() {
             warn!("some exchanges did not finish within the grace and were ended");
         }

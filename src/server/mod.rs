@@ -1,15 +1,17 @@
 //! The gateway at work: who may come in, what becomes of a request, and what an owner may ask.
 //!
-//! The way of a request: [`listener`] → [`gate`] (guards) → [`routes`] → [`chat`] → [`exchange`] (plan, attempts) →
+//! The way of a request: [`listener`] → [`gate`] (guards) → [`routes`] → [`answer`] → [`exchange`] (plan, attempts) →
 //! [`attempt`] (one call) → [`relay`] (the stream back).
 
 mod admin;
+mod answer;
 mod attempt;
 mod body;
-mod chat;
+
 mod count_tokens;
 mod directory;
 mod embeddings;
+
 mod exchange;
 mod gate;
 mod guard;
@@ -30,6 +32,7 @@ use crate::config::{ConfigError, Inputs, Snapshot, state};
 use crate::local::{LocalMode, LocalServer, Verdict};
 use crate::observe::Observer;
 use crate::provider::{MLX_LOCAL, Provider};
+use crate::route::registry::Registry;
 use crate::secret::{Secret, SecretError};
 use crate::upstream::Clients;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -39,6 +42,7 @@ use serde_json::{Value, json};
 use signatures::SignatureMemory;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::{info, warn};
 
 /// Everything that the requests share.
@@ -58,6 +62,8 @@ pub struct Gateway {
     pub signatures: SignatureMemory,
     /// Who is active and what they list.
     pub directory: Directory,
+    registry: ArcSwapOption<Registry>,
+    registry_failed: AtomicBool,
 }
 
 /// Why the gateway could not start.
@@ -85,7 +91,12 @@ impl Gateway {
     ///
     /// # Errors
     /// The gateway could not start. Once it serves, nothing ends it but `stop`.
-    pub async fn serve(inputs: Inputs, snapshot: Snapshot, observer: Observer, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+    pub async fn serve(
+        inputs: Inputs,
+        snapshot: Snapshot,
+        observer: Observer,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), StartError> {
         for warning in &snapshot.warnings {
             warn!("{warning}");
         }
@@ -111,6 +122,7 @@ impl Gateway {
         observer.set_local_only(mode.is_on());
         let client_keys = resolve_client_keys(&snapshot).await?;
         let admin_token = admin::write_token(&inputs.paths)?;
+        let registry = ArcSwapOption::new(registry_of(&snapshot));
         let directory = Directory::load(&inputs.paths, &snapshot, mode.is_on());
         Ok(Self {
             inputs,
@@ -123,6 +135,8 @@ impl Gateway {
             observer,
             signatures: SignatureMemory::default(),
             directory,
+            registry,
+            registry_failed: AtomicBool::new(false),
         })
     }
 
@@ -134,6 +148,16 @@ impl Gateway {
     /// Why the file as it stands now is not in force; `None` when it is.
     pub fn config_error(&self) -> Option<Arc<String>> {
         self.config_error.load_full()
+    }
+
+    /// The registry of role names, if the configuration names one.
+    pub fn registry(&self) -> Option<Arc<Registry>> {
+        self.registry.load_full()
+    }
+
+    /// Notes whether the registry could be read; true for the first failure after a success.
+    pub fn registry_failed(&self, failed: bool) -> bool {
+        !self.registry_failed.swap(failed, Ordering::Relaxed) && failed
     }
 
     /// The keys that clients must show; none when everybody on this machine may ask.
@@ -175,6 +199,10 @@ impl Gateway {
             "loaded": server.as_ref().map(|server| &server.loaded),
         })
     }
+}
+
+fn registry_of(snapshot: &Snapshot) -> Option<Arc<Registry>> {
+    snapshot.registry.clone().map(|path| Arc::new(Registry::new(path)))
 }
 
 async fn resolve_client_keys(snapshot: &Snapshot) -> Result<Vec<Secret>, SecretError> {

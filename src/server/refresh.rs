@@ -53,7 +53,11 @@ impl Gateway {
             let is_up = self.directory.local_server().is_some();
             if was_up != is_up {
                 let url = self.local_url();
-                if is_up { info!(url, "the local server answers") } else { warn!(url, "the local server does not answer any more") }
+                if is_up {
+                    info!(url, "the local server answers")
+                } else {
+                    warn!(url, "the local server does not answer any more")
+                }
             }
             tokio::time::sleep(if is_up { LOCAL_UP } else { LOCAL_DOWN }).await;
         }

@@ -1,6 +1,6 @@
 //! A changed configuration comes into force whole, or not at all.
 
-use super::{Gateway, resolve_client_keys};
+use super::{Gateway, registry_of, resolve_client_keys};
 use crate::config::{ConfigError, Snapshot, Watch};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -46,7 +46,7 @@ impl Gateway {
             Ok(checked) => checked,
             Err(message) => {
                 error!("the changed configuration is not in force: {message}");
-                self.observer.config_reloaded(false);
+                self.observer.config_reloaded(None);
                 self.config_error.store(Some(Arc::new(message.clone())));
                 return Err(message);
             }
@@ -61,10 +61,13 @@ impl Gateway {
         // Local-only first: no request may see the new providers with the old mode.
         self.mode.declare(snapshot.local.only);
         self.client_keys.store(Arc::new(keys));
+        if before.registry != snapshot.registry {
+            self.registry.store(registry_of(&snapshot));
+        }
+        self.observer.config_reloaded(Some(&snapshot.log));
         self.snapshot.store(Arc::new(snapshot));
         self.apply_mode();
         self.config_error.store(None);
-        self.observer.config_reloaded(true);
         info!("the changed configuration is in force");
         Ok(())
     }

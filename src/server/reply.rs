@@ -78,7 +78,8 @@ pub fn stream(body: Body, json_array: bool) -> Response {
 
 /// Sets a header, with whatever HTTP cannot say in one taken out.
 pub fn put(headers: &mut HeaderMap, name: HeaderName, text: &str) {
-    let mut clean: String = text.chars().map(|letter| if letter.is_ascii_graphic() || letter == ' ' { letter } else { '?' }).collect();
+    let mut clean: String =
+        text.chars().map(|letter| if letter.is_ascii_graphic() || letter == ' ' { letter } else { '?' }).collect();
     if clean.len() > MAX_HEADER {
         clean.truncate(MAX_HEADER - 3);
         clean.push_str("...");
@@ -99,7 +100,11 @@ pub fn put_losses(headers: &mut HeaderMap, losses: &Losses) {
 pub fn put_upstream(headers: &mut HeaderMap, upstream: &HeaderMap) {
     for (name, value) in upstream {
         let text = name.as_str();
-        if text == "retry-after" || text == "retry-after-ms" || text.starts_with("x-ratelimit-") || text.starts_with("anthropic-ratelimit-") {
+        if text == "retry-after"
+            || text == "retry-after-ms"
+            || text.starts_with("x-ratelimit-")
+            || text.starts_with("anthropic-ratelimit-")
+        {
             headers.append(name.clone(), value.clone());
         }
     }

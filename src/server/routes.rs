@@ -1,9 +1,10 @@
 //! Which path means what. Ingress routes are the same paths that the vendors serve, bare and behind the prefixes that
 //! their SDKs are pointed at.
 
-use super::{Gateway, admin, chat, count_tokens, embeddings, gate, health, models, reply};
+use super::{Gateway, admin, answer, gate, health, models, reply};
 use crate::chat::{ChatError, DialectId, ErrorKind};
 use crate::dialect::UrlHints;
+use crate::observe::Operation;
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::middleware;
@@ -22,7 +23,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .nest("/v1beta", gemini())
         .nest("/genai/v1beta", gemini())
         .nest("/genai/v1", gemini())
-        .nest("/admin", admin::routes())
+        .nest("/admin", admin::routes(&gateway))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
@@ -51,9 +52,7 @@ pub fn dialect_of(path: &str, headers: &HeaderMap) -> DialectId {
 }
 
 fn openai() -> Router<Arc<Gateway>> {
-    Router::new()
-        .route("/chat/completions", post(openai_chat))
-        .route("/embeddings", post(openai_embeddings))
+    Router::new().route("/chat/completions", post(openai_chat)).route("/embeddings", post(openai_embeddings))
 }
 
 fn openai_models() -> Router<Arc<Gateway>> {
@@ -71,9 +70,7 @@ fn anthropic_models() -> Router<Arc<Gateway>> {
 }
 
 fn gemini() -> Router<Arc<Gateway>> {
-    Router::new()
-        .route("/models", get(list_models))
-        .route("/models/{*call}", get(one_model).post(gemini_call))
+    Router::new().route("/models", get(list_models)).route("/models/{*call}", get(one_model).post(gemini_call))
 }
 
 /// `/v1/models` is OpenAI's and Anthropic's list, and the newest google-genai calls models there.
@@ -82,44 +79,50 @@ fn models_of_every_dialect() -> Router<Arc<Gateway>> {
 }
 
 async fn openai_chat(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    chat::answer(gateway, DialectId::OpenAiChat, UrlHints::default(), false, request).await
+    answer::answer(gateway, Operation::Chat, DialectId::OpenAiChat, UrlHints::default(), false, request).await
 }
 
 async fn anthropic_messages(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    chat::answer(gateway, DialectId::Anthropic, UrlHints::default(), false, request).await
+    answer::answer(gateway, Operation::Chat, DialectId::Anthropic, UrlHints::default(), false, request).await
 }
 
 async fn anthropic_count_tokens(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    count_tokens::answer(gateway, DialectId::Anthropic, UrlHints::default(), request).await
+    answer::answer(gateway, Operation::CountTokens, DialectId::Anthropic, UrlHints::default(), false, request).await
 }
 
 async fn openai_embeddings(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    embeddings::answer(gateway, embeddings::Form::OpenAi, request).await
+    answer::answer(gateway, Operation::Embeddings, DialectId::OpenAiChat, UrlHints::default(), false, request).await
 }
 
 async fn list_models(State(gateway): State<Arc<Gateway>>, uri: OriginalPath, headers: HeaderMap) -> Response {
-    models::list(&gateway, dialect_of(&uri.0, &headers)).await
+    models::list(&gateway, dialect_of(&uri.0, &headers), &headers).await
 }
 
-async fn one_model(State(gateway): State<Arc<Gateway>>, Path(id): Path<String>, uri: OriginalPath, headers: HeaderMap) -> Response {
+async fn one_model(
+    State(gateway): State<Arc<Gateway>>,
+    Path(id): Path<String>,
+    uri: OriginalPath,
+    headers: HeaderMap,
+) -> Response {
     models::one(&gateway, dialect_of(&uri.0, &headers), &id, &headers).await
 }
 
 /// `models/{model}:{method}`; model ids hold slashes and colons, so the last colon divides.
 async fn gemini_call(State(gateway): State<Arc<Gateway>>, Path(call): Path<String>, request: Request) -> Response {
-    let parsed = call.rsplit_once(':').and_then(|(model, method)| Some((model.to_owned(), GeminiMethod::parse(method)?)));
+    let parsed =
+        call.rsplit_once(':').and_then(|(model, method)| Some((model.to_owned(), GeminiMethod::parse(method)?)));
     let Some((model, method)) = parsed else {
         return unknown_route(request.method().clone(), request.uri().clone(), request.headers().clone()).await;
     };
     let sse = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
-    let hints = |stream| UrlHints { model: Some(model.clone()), stream: Some(stream) };
-    match method {
-        GeminiMethod::Generate => chat::answer(gateway, DialectId::Gemini, hints(false), false, request).await,
-        GeminiMethod::Stream => chat::answer(gateway, DialectId::Gemini, hints(true), !sse, request).await,
-        GeminiMethod::CountTokens => count_tokens::answer(gateway, DialectId::Gemini, hints(false), request).await,
-        GeminiMethod::Embed => embeddings::answer(gateway, embeddings::Form::Gemini { model, batch: false }, request).await,
-        GeminiMethod::BatchEmbed => embeddings::answer(gateway, embeddings::Form::Gemini { model, batch: true }, request).await,
-    }
+    let (operation, stream) = match method {
+        GeminiMethod::Generate => (Operation::Chat, false),
+        GeminiMethod::Stream => (Operation::Chat, true),
+        GeminiMethod::CountTokens => (Operation::CountTokens, false),
+        GeminiMethod::Embed => (Operation::Embeddings, false),
+    };
+    let hints = UrlHints { model: Some(model), stream: Some(stream) };
+    answer::answer(gateway, operation, DialectId::Gemini, hints, stream && !sse, request).await
 }
 
 /// What Google's paths put after the colon.
@@ -128,8 +131,8 @@ enum GeminiMethod {
     Generate,
     Stream,
     CountTokens,
+    /// One text or a batch; the body tells.
     Embed,
-    BatchEmbed,
 }
 
 impl GeminiMethod {
@@ -138,8 +141,7 @@ impl GeminiMethod {
             "generateContent" => Self::Generate,
             "streamGenerateContent" => Self::Stream,
             "countTokens" => Self::CountTokens,
-            "embedContent" => Self::Embed,
-            "batchEmbedContents" => Self::BatchEmbed,
+            "embedContent" | "batchEmbedContents" => Self::Embed,
             _ => return None,
         })
     }

@@ -7,4 +7,4 @@ mod outcome;
 
 pub use call::{Answer, AnswerBody, Call};
 pub use client::{Clients, Destination, LocalUrlError};
-pub use outcome::{Disposition, Failure, Outcome, Phase};
+pub use outcome::{Disposition, Failure, OriginalError, Outcome, Phase};

@@ -1,41 +1,77 @@
-//! stub
+//! Anthropic Messages: `POST /v1/messages`, `anthropic-version: 2023-06-01`.
+//!
+//! Sources: the types of the official Python SDK (anthropic-sdk-python, August 2026), Anthropic's API pages, and recorded
+//! traffic. What this dialect cannot say, and what it says in other words, is written down where it is written.
+
+mod blocks;
+mod count_tokens;
+mod decode;
+mod encode;
+mod error;
+mod fields;
+mod generation;
+mod media;
+mod request;
+mod response;
+mod sealed;
+mod stop;
+mod strip;
+mod thinking;
+mod tools;
+mod turns;
+mod usage;
+
+pub use count_tokens::{COUNT_TOKENS_PATH, parse_count_response, write_count_request, write_count_response};
+pub use strip::strip_foreign_signatures;
+pub use tools::tool_name;
 
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
 
-/// stub
+const ID: DialectId = DialectId::Anthropic;
+
+/// Anthropic Messages.
+#[derive(Debug, Clone, Copy)]
 pub struct Anthropic;
 
-#[allow(clippy::todo, unused_variables)]
 impl Dialect for Anthropic {
     fn id(&self) -> DialectId {
-        DialectId::Anthropic
+        ID
     }
-    fn chat_path(&self, model: &str, stream: bool) -> String {
-        todo!()
+
+    fn chat_path(&self, _model: &str, _stream: bool) -> String {
+        "/v1/messages".to_owned()
     }
+
     fn parse_request(&self, body: &[u8], url: &UrlHints) -> Result<Request, ChatError> {
-        todo!()
+        request::parse(body, url)
     }
+
     fn write_request(&self, request: &Request, profile: &Profile, losses: &mut Losses) -> Vec<u8> {
-        todo!()
+        request::write(request, profile, losses)
     }
+
     fn parse_response(&self, body: &[u8]) -> Result<Response, ChatError> {
-        todo!()
+        response::parse(body)
     }
+
     fn write_response(&self, response: &Response, losses: &mut Losses) -> Vec<u8> {
-        todo!()
+        response::write(response, losses)
     }
+
     fn decoder(&self) -> Box<dyn StreamDecoder> {
-        todo!()
+        Box::new(decode::Decoder::default())
     }
+
     fn encoder(&self, options: &StreamOptions) -> Box<dyn StreamEncoder> {
-        todo!()
+        Box::new(encode::Encoder::new(options))
     }
+
     fn parse_error(&self, status: u16, body: &[u8]) -> ChatError {
-        todo!()
+        error::parse(status, body)
     }
+
     fn write_error(&self, error: &ChatError) -> (u16, Vec<u8>) {
-        todo!()
+        error::write(error)
     }
 }

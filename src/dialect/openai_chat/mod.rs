@@ -1,41 +1,72 @@
-//! stub
+//! OpenAI Chat Completions, `POST /v1/chat/completions` (OpenAI API reference, 2025-12), with the members that compatible
+//! vendors added: reasoning (`reasoning_content`, `reasoning`, `reasoning_details`), `cache_control`, `images`, citations.
+
+mod audio;
+mod choice;
+mod content;
+mod decode;
+mod encode;
+pub(super) mod error;
+pub(super) mod fields;
+mod read_messages;
+mod read_request;
+mod reasoning;
+mod response;
+mod tool_call;
+pub(super) mod usage;
+mod usage_chunk;
+mod words;
+mod write_messages;
+mod write_request;
+
+pub use usage_chunk::usage_of;
+
+pub mod usage_chunk;
 
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
 
-/// stub
+/// OpenAI Chat Completions.
 pub struct OpenAiChat;
 
-#[allow(clippy::todo, unused_variables)]
 impl Dialect for OpenAiChat {
     fn id(&self) -> DialectId {
         DialectId::OpenAiChat
     }
-    fn chat_path(&self, model: &str, stream: bool) -> String {
-        todo!()
+
+    fn chat_path(&self, _model: &str, _stream: bool) -> String {
+        "/v1/chat/completions".to_owned()
     }
+
     fn parse_request(&self, body: &[u8], url: &UrlHints) -> Result<Request, ChatError> {
-        todo!()
+        read_request::read(body, url)
     }
+
     fn write_request(&self, request: &Request, profile: &Profile, losses: &mut Losses) -> Vec<u8> {
-        todo!()
+        write_request::write(request, profile, losses)
     }
+
     fn parse_response(&self, body: &[u8]) -> Result<Response, ChatError> {
-        todo!()
+        response::read(body)
     }
+
     fn write_response(&self, response: &Response, losses: &mut Losses) -> Vec<u8> {
-        todo!()
+        response::write(response, losses)
     }
+
     fn decoder(&self) -> Box<dyn StreamDecoder> {
-        todo!()
+        Box::new(decode::Decoder::default())
     }
+
     fn encoder(&self, options: &StreamOptions) -> Box<dyn StreamEncoder> {
-        todo!()
+        Box::new(encode::Encoder::new(options))
     }
+
     fn parse_error(&self, status: u16, body: &[u8]) -> ChatError {
-        todo!()
+        error::parse(status, body)
     }
+
     fn write_error(&self, error: &ChatError) -> (u16, Vec<u8>) {
-        todo!()
+        error::write(error)
     }
 }

@@ -36,3 +36,35 @@ pub const MLX_LOCAL: ProviderRow = ProviderRow {
     opt_in: false,
     ..LOCAL
 };
+
+/// Ollama: docs.ollama.com/openai. Its default port is that of the local MLX server: move one of the two.
+pub const OLLAMA: ProviderRow =
+    ProviderRow { name: "ollama", endpoints: &[openai_at("http://127.0.0.1:11434")], ..LOCAL };
+
+/// LM Studio: lmstudio.ai/docs/app/api/endpoints/openai.
+pub const LMSTUDIO: ProviderRow =
+    ProviderRow { name: "lmstudio", endpoints: &[openai_at("http://127.0.0.1:1234")], ..LOCAL };
+
+/// vLLM: docs.vllm.ai/en/latest/serving/openai_compatible_server.html.
+pub const VLLM: ProviderRow = ProviderRow {
+    name: "vllm",
+    endpoints: &[openai_at("http://127.0.0.1:8000")],
+    profile: Profile { reasoning: ReasoningStyle::TemplateSwitch, ..Profile::COMPATIBLE },
+    ..LOCAL
+};
+
+/// A `llama-swap` of its own, beside the local MLX server: github.com/mostlygeek/llama-swap.
+pub const LLAMA_SWAP: ProviderRow = ProviderRow {
+    name: "llama-swap",
+    endpoints: &[openai_at("http://127.0.0.1:8080")],
+    profile: Profile { reasoning: ReasoningStyle::TemplateSwitch, ..Profile::COMPATIBLE },
+    ..LOCAL
+};
+
+/// llama.cpp's server: github.com/ggml-org/llama.cpp, tools/server.
+pub const LLAMA_CPP: ProviderRow = ProviderRow {
+    name: "llama-cpp",
+    endpoints: &[openai_at("http://127.0.0.1:8080")],
+    profile: Profile { reasoning: ReasoningStyle::TemplateSwitch, ..Profile::COMPATIBLE },
+    ..LOCAL
+};

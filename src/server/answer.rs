@@ -1,4 +1,4 @@
-//! A chat request: read, planned, asked, and told to the client.
+//! A request for an answer: read, planned, asked, and told to the client.
 
 use super::attempt::{Live, Whole};
 use super::exchange::{Exchange, try_targets};
@@ -6,7 +6,7 @@ use super::relay::Relay;
 use super::{Gateway, body, reply};
 use crate::chat::{ChatError, DialectId, Event, Losses};
 use crate::dialect::{self, StreamEncoder, UrlHints};
-use crate::observe::Operation;
+use crate::observe::{AttemptRecord, Operation};
 use crate::route::Plan;
 use crate::upstream::Failure;
 use axum::body::Body;
@@ -27,10 +27,17 @@ const HOLD: Duration = Duration::from_secs(10);
 /// A waiting client gets a sign of life this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Answers a chat request of `ingress`.
-pub async fn answer(gateway: Arc<Gateway>, ingress: DialectId, hints: UrlHints, json_array: bool, request: Request) -> Response {
+/// Answers a request of `ingress`.
+pub async fn answer(
+    gateway: Arc<Gateway>,
+    operation: Operation,
+    ingress: DialectId,
+    hints: UrlHints,
+    json_array: bool,
+    request: Request,
+) -> Response {
     let (parts, incoming) = request.into_parts();
-    let mut exchange = Exchange::begin(gateway, ingress, Operation::Chat, parts.headers, hints);
+    let mut exchange = Exchange::begin(gateway, ingress, operation, parts.headers, hints);
     exchange.json_array = json_array;
     let planned = match body::read(incoming, &exchange.snapshot.server).await.and_then(|body| exchange.read(body)) {
         Ok(()) => exchange.gateway.plan(&exchange).await,
@@ -71,7 +78,7 @@ pub fn tell(exchange: &Exchange, headers: &mut HeaderMap) {
         reply::put(headers, reply::SUBSTITUTED, asked);
     }
     if !record.attempts.is_empty() {
-        let trail: Vec<String> = record.attempts.iter().map(ToString::to_string).collect();
+        let trail: Vec<String> = record.attempts.iter().map(trail_entry).collect();
         reply::put(headers, reply::ATTEMPTS, &trail.join(", "));
     }
     if let (Some(first), Some(_)) = (record.attempts.first().filter(|_| record.attempts.len() > 1), &record.provider) {
@@ -81,6 +88,11 @@ pub fn tell(exchange: &Exchange, headers: &mut HeaderMap) {
         reply::put(headers, reply::OVERHEAD, &overhead.as_micros().to_string());
     }
     reply::put_losses(headers, &record.losses);
+}
+
+/// One attempt in the trail: `provider/model outcome 12ms`.
+fn trail_entry(attempt: &AttemptRecord) -> String {
+    format!("{}/{} {} {}ms", attempt.provider, attempt.model, attempt.outcome, attempt.millis)
 }
 
 type Trying = Pin<Box<dyn Future<Output = Result<Live, Failure>> + Send>>;

@@ -1,0 +1,85 @@
+//! The whole answer: the `Message` object of Anthropic's API, version 2023-06-01.
+
+use super::blocks::{BlockWriter, Reader, read_blocks};
+use super::fields::{Fields, put_extras};
+use super::usage::{self, Tally};
+use super::{ID, error, stop};
+use crate::chat::{Candidate, ChatError, ErrorKind, Extras, Losses, Response, Usage};
+use serde_json::{Map, Value, json};
+
+/// Reads a whole answer.
+pub(super) fn parse(body: &[u8]) -> Result<Response, ChatError> {
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|error| upstream(format!("the provider's answer is not valid JSON ({error})")))?;
+    if value.get("type").is_some_and(|kind| kind == "error") || value.get("content").is_none() {
+        return Err(error::parse_in_success(body));
+    }
+    read(value).map_err(|error| upstream(format!("the provider's answer cannot be read: {error}")))
+}
+
+fn upstream(message: String) -> ChatError {
+    ChatError::new(ErrorKind::Upstream, message)
+}
+
+fn read(value: Value) -> Result<Response, ChatError> {
+    let mut fields = Fields::new(value, "")?;
+    for frame in ["type", "role"] {
+        fields.take(frame);
+    }
+    let id = fields.string("id")?;
+    let model = fields.string("model")?;
+    let parts = read_blocks(fields.list("content")?.unwrap_or_default(), "content")?;
+    let stop = fields.string("stop_reason")?.map(|word| stop::read(&word));
+    let stop_sequence = fields.string("stop_sequence")?;
+    let mut tally = Tally::default();
+    if let Some(usage) = fields.take("usage") {
+        tally.absorb(usage);
+    }
+    let usage = tally.usage();
+    if !tally.rest.is_empty() {
+        fields.put_back("usage", Value::Object(tally.rest));
+    }
+    let candidate = Candidate { parts, stop, stop_sequence, extras: Extras::default() };
+    Ok(Response { id, model, created: None, candidates: vec![candidate], usage, extras: fields.extras() })
+}
+
+/// Writes a whole answer. `created` has no place here and, being the frame's and not the answer's, is no loss.
+pub(super) fn write(response: &Response, losses: &mut Losses) -> Vec<u8> {
+    if response.candidates.len() > 1 {
+        losses.dropped("choices");
+    }
+    let nothing = Candidate::default();
+    let candidate = response.candidates.first().unwrap_or(&nothing);
+    let content = BlockWriter { reader: Reader::Client, losses }.blocks(&candidate.parts);
+    let mut body = Map::new();
+    body.insert("id".to_owned(), json!(response.id.as_deref().unwrap_or(UNNAMED)));
+    body.insert("type".to_owned(), json!("message"));
+    body.insert("role".to_owned(), json!("assistant"));
+    body.insert("model".to_owned(), json!(response.model.as_deref().unwrap_or_default()));
+    body.insert("content".to_owned(), Value::Array(content));
+    body.insert("stop_reason".to_owned(), json!(candidate.stop.as_ref().map(|reason| stop::write(reason, losses))));
+    body.insert("stop_sequence".to_owned(), json!(candidate.stop_sequence));
+    body.insert("usage".to_owned(), Value::Object(write_usage(response.usage.as_ref(), losses)));
+    put_extras(&mut body, &response.extras, "", losses);
+    if !candidate.extras.is_empty() {
+        let mut choice = Map::new();
+        put_extras(&mut choice, &candidate.extras, "choices.", losses);
+    }
+    Value::Object(body).to_string().into_bytes()
+}
+
+/// The id where the provider gave none: SDKs demand one.
+pub(super) const UNNAMED: &str = "msg_bifrost";
+
+/// The counts; SDKs demand them, so unknown ones are zeros, and a loss.
+pub(super) fn write_usage(usage: Option<&Usage>, losses: &mut Losses) -> Map<String, Value> {
+    if usage.is_none() {
+        losses.approximated("usage");
+    }
+    usage::write(usage.unwrap_or(&Usage::default()))
+}
+
+/// Extras of an answer, as the extras of this dialect.
+pub(super) fn extras(fields: Map<String, Value>) -> Extras {
+    Extras::from_fields(ID, fields)
+}

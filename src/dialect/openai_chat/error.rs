@@ -1,0 +1,332 @@
+//! Errors: the many shapes that providers of this dialect answer with, and OpenAI's own for clients.
+
+use crate::chat::{ChatError, ErrorKind};
+use serde_json::{Map, Value, json};
+
+/// A provider's text is quoted up to this many characters.
+const QUOTED: usize = 800;
+
+/// Reads the body of an error answer: OpenAI's and Google's (wrapped in a list), FastAPI's `detail` (vllm-mlx, Mistral),
+/// bare `message` or text (llama-swap). Never fails.
+pub(in crate::dialect) fn parse(status: u16, body: &[u8]) -> ChatError {
+    let mut error = match serde_json::from_slice::<Value>(body) {
+        Ok(value) => read_value(status, &value),
+        Err(_) => read_text(status, &String::from_utf8_lossy(body)),
+    };
+    error.status = Some(status);
+    error
+}
+
+/// The error that stands in the place of an answer or in a stream, if there is one.
+pub(super) fn in_answer(value: &Value) -> Option<ChatError> {
+    let error = match value {
+        // Google's compatible API wraps errors in a list.
+        Value::Array(list) => return list.first().and_then(in_answer),
+        Value::Object(map) => map.get("error").filter(|error| !error.is_null()),
+        _ => None,
+    };
+    let has_choices = value.get("choices").is_some();
+    match error {
+        Some(_) => Some(read_value(200, value)),
+        None if !has_choices && (value.get("detail").is_some() || value["object"] == "error") => Some(read_value(200, value)),
+        None => None,
+    }
+}
+
+fn read_value(status: u16, value: &Value) -> ChatError {
+    match value {
+        Value::Array(list) if list.len() == 1 => read_value(status, &list[0]),
+        Value::String(text) => read_text(status, text),
+        Value::Object(map) => match (map.get("error"), map.get("detail"), map.get("message")) {
+            (Some(Value::Object(error)), _, _) => read_object(status, error),
+            (Some(Value::String(text)), _, _) => {
+                // `{"error": "Unauthorized", "message": ...}`: the longer text says more.
+                let message = map.get("message").and_then(Value::as_str).unwrap_or(text);
+                let mut outer = map.clone();
+                outer.insert("message".into(), json!(message));
+                outer.shift_remove("error");
+                read_object(status, &outer)
+            }
+            (_, Some(Value::String(text)), _) => read_text(status, text),
+            (_, Some(Value::Array(list)), _) => read_fastapi(status, list),
+            (_, Some(Value::Object(detail)), _) => read_value(status, &Value::Object(detail.clone())),
+            (_, _, Some(_)) => read_object(status, map),
+            _ => read_text(status, &value.to_string()),
+        },
+        other => read_text(status, &other.to_string()),
+    }
+}
+
+fn read_text(status: u16, text: &str) -> ChatError {
+    let text = text.trim();
+    if text.is_empty() {
+        let message = format!("The provider answered with status {status} and said nothing more.");
+        return ChatError::new(kind_of(status, "", ""), message);
+    }
+    ChatError::new(kind_of(status, "", text), quoted(text))
+}
+
+/// FastAPI's list of what is wrong where. The wrong input itself is left out: it is the client's content.
+fn read_fastapi(status: u16, list: &[Value]) -> ChatError {
+    let mut param = None;
+    let texts: Vec<String> = list
+        .iter()
+        .map(|entry| {
+            let message = entry.get("msg").and_then(Value::as_str).unwrap_or("invalid");
+            let place = location(entry.get("loc"));
+            if place.is_empty() {
+                return message.to_owned();
+            }
+            let text = format!("{place}: {message}");
+            param.get_or_insert(place);
+            text
+        })
+        .collect();
+    let message = if texts.is_empty() { format!("The provider answered with status {status}.") } else { texts.join("; ") };
+    let code = list.first().and_then(|entry| entry.get("type")).and_then(Value::as_str).map(str::to_owned);
+    ChatError { param, code, ..ChatError::new(kind_of(status, "", ""), quoted(&message)) }
+}
+
+/// `["body", "messages", 0, "content"]` as `messages[0].content`.
+fn location(loc: Option<&Value>) -> String {
+    let mut path = String::new();
+    for step in loc.and_then(Value::as_array).into_iter().flatten() {
+        match step {
+            Value::String(name) if name == "body" && path.is_empty() => {}
+            Value::String(name) if path.is_empty() => path.push_str(name),
+            Value::String(name) => {
+                path.push('.');
+                path.push_str(name);
+            }
+            // A bare number right after the body is a byte offset of broken JSON.
+            Value::Number(number) if !path.is_empty() => path.push_str(&format!("[{number}]")),
+            _ => {}
+        }
+    }
+    path
+}
+
+fn read_object(status: u16, error: &Map<String, Value>) -> ChatError {
+    let text_of = |key: &str| error.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let numeric = ["status_code", "code"].iter().find_map(|key| {
+        let value = error.get(*key)?;
+        let number = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
+        u16::try_from(number).ok().filter(|status| (400..600).contains(status))
+    });
+    // An error inside an answer that says 200 names its status itself.
+    let status = if status < 400 { numeric.unwrap_or(status) } else { status };
+    let code = text_of("code").or_else(|| text_of("status")).or_else(|| text_of("error_code")).or_else(|| text_of("type"));
+    let metadata = error.get("metadata");
+    let mut message = match (text_of("message"), error.get("message")) {
+        (Some(message), _) => message.to_owned(),
+        // Older Mistral answers put the list of what is wrong into `message`.
+        (None, Some(Value::Object(inner))) if inner.get("detail").is_some_and(Value::is_array) => {
+            let list = inner.get("detail").and_then(Value::as_array).cloned().unwrap_or_default();
+            read_fastapi(status, &list).message
+        }
+        (None, Some(other)) if !other.is_null() => other.to_string(),
+        _ => format!("The provider answered with status {status} and said nothing more."),
+    };
+    // OpenRouter puts what its provider said behind a sentence of its own.
+    if let Some(raw) = metadata.and_then(|metadata| metadata.get("raw")).and_then(Value::as_str) {
+        message = format!("{message}: {raw}");
+    }
+    let words = [text_of("code"), text_of("type"), text_of("status"), text_of("error_code"), inner_code(error)];
+    let words = words.into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let mut kind = kind_of(status, &words, &message);
+    if kind == ErrorKind::Permission && metadata.is_some_and(|metadata| metadata.get("flagged_input").is_some()) {
+        kind = ErrorKind::ContentFilter;
+    }
+    let mut details = error.clone();
+    details.shift_remove("message");
+    details.retain(|_, value| !value.is_null());
+    ChatError {
+        code: code.map(str::to_owned),
+        param: text_of("param").map(str::to_owned),
+        details: (!details.is_empty()).then_some(Value::Object(details)),
+        ..ChatError::new(kind, quoted(&message))
+    }
+}
+
+/// Azure names its content filter in `innererror.code`.
+fn inner_code(error: &Map<String, Value>) -> Option<&str> {
+    error.get("innererror")?.get("code")?.as_str()
+}
+
+/// Words in code or type that say more than the status.
+const CODES: [(&str, ErrorKind); 24] = [
+    ("context_length_exceeded", ErrorKind::ContextTooLong),
+    ("too_many_prompt_tokens", ErrorKind::ContextTooLong),
+    ("exceed_context_size", ErrorKind::ContextTooLong),
+    ("content_filter", ErrorKind::ContentFilter),
+    ("content_policy_violation", ErrorKind::ContentFilter),
+    ("moderation_blocked", ErrorKind::ContentFilter),
+    ("ResponsibleAIPolicyViolation", ErrorKind::ContentFilter),
+    ("insufficient_quota", ErrorKind::QuotaExceeded),
+    ("billing_hard_limit_reached", ErrorKind::QuotaExceeded),
+    ("billing_not_active", ErrorKind::QuotaExceeded),
+    ("invalid_api_key", ErrorKind::Authentication),
+    ("authentication_error", ErrorKind::Authentication),
+    ("UNAUTHENTICATED", ErrorKind::Authentication),
+    ("permission_error", ErrorKind::Permission),
+    ("model_not_found", ErrorKind::NotFound),
+    ("DeploymentNotFound", ErrorKind::NotFound),
+    ("rate_limit", ErrorKind::RateLimited),
+    ("RESOURCE_EXHAUSTED", ErrorKind::RateLimited),
+    ("unavailable_error", ErrorKind::Unavailable),
+    ("overloaded", ErrorKind::Overloaded),
+    ("service_unavailable", ErrorKind::Overloaded),
+    ("timeout_error", ErrorKind::Timeout),
+    ("request_cancelled", ErrorKind::Cancelled),
+    ("request_too_large", ErrorKind::TooLarge),
+];
+
+/// Words in a message, in lower case, of providers that have no code for it.
+const TEXTS: [(&str, ErrorKind); 11] = [
+    ("maximum context length", ErrorKind::ContextTooLong),
+    ("max context length", ErrorKind::ContextTooLong),
+    ("context window", ErrorKind::ContextTooLong),
+    ("context size", ErrorKind::ContextTooLong),
+    ("prompt is too long", ErrorKind::ContextTooLong),
+    ("prompt too long", ErrorKind::ContextTooLong),
+    ("input token count exceeds", ErrorKind::ContextTooLong),
+    ("api key not valid", ErrorKind::Authentication),
+    ("incorrect api key", ErrorKind::Authentication),
+    ("insufficient balance", ErrorKind::QuotaExceeded),
+    ("exceeded your current quota", ErrorKind::QuotaExceeded),
+];
+
+fn kind_of(status: u16, words: &str, message: &str) -> ErrorKind {
+    if let Some((_, kind)) = CODES.iter().find(|(word, _)| words.contains(word)) {
+        return *kind;
+    }
+    let lower = message.to_ascii_lowercase();
+    if matches!(status, 0..=299 | 400 | 402 | 413 | 422 | 429 | 500)
+        && let Some((_, kind)) = TEXTS.iter().find(|(text, _)| lower.contains(text))
+    {
+        return *kind;
+    }
+    match status {
+        400.. => ErrorKind::from_status(status),
+        _ if words.contains("invalid_request") || words.contains("INVALID_ARGUMENT") => ErrorKind::InvalidRequest,
+        _ => ErrorKind::Upstream,
+    }
+}
+
+fn quoted(text: &str) -> String {
+    match text.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("{} ...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Writes an error to a client: the status and `{"error": {message, type, param, code}}`.
+pub(in crate::dialect) fn write(error: &ChatError) -> (u16, Vec<u8>) {
+    (error.kind.status(), object(error).to_string().into_bytes())
+}
+
+/// The body of [`write`], which a stream writes as an event.
+pub(super) fn object(error: &ChatError) -> Value {
+    let (kind, code) = match error.kind {
+        ErrorKind::InvalidRequest => ("invalid_request_error", None),
+        ErrorKind::Authentication => ("authentication_error", Some("invalid_api_key")),
+        ErrorKind::Permission => ("permission_error", None),
+        ErrorKind::NotFound => ("invalid_request_error", Some("not_found")),
+        ErrorKind::TooLarge => ("invalid_request_error", Some("request_too_large")),
+        ErrorKind::RateLimited => ("rate_limit_error", Some("rate_limit_exceeded")),
+        ErrorKind::QuotaExceeded => ("insufficient_quota", Some("insufficient_quota")),
+        ErrorKind::ContextTooLong => ("invalid_request_error", Some("context_length_exceeded")),
+        ErrorKind::ContentFilter => ("invalid_request_error", Some("content_filter")),
+        ErrorKind::Overloaded => ("overloaded_error", None),
+        ErrorKind::Upstream => ("upstream_error", None),
+        ErrorKind::Unavailable => ("unavailable_error", None),
+        ErrorKind::Timeout => ("timeout_error", None),
+        ErrorKind::Cancelled => ("request_cancelled", None),
+        ErrorKind::Internal => ("server_error", None),
+    };
+    // Clients act on these two codes, so the vendor's own spelling must not hide them.
+    let fixed = matches!(error.kind, ErrorKind::ContextTooLong | ErrorKind::QuotaExceeded);
+    let code = if fixed { code } else { error.code.as_deref().or(code) };
+    let message = match &error.request_id {
+        Some(id) if !error.message.contains(id.as_str()) => format!("{} (request id: {id})", error.message),
+        _ => error.message.clone(),
+    };
+    json!({"error": {"message": message, "type": kind, "param": error.param, "code": code}})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parsed(status: u16, body: &str) -> ChatError {
+        parse(status, body.as_bytes())
+    }
+
+    #[test]
+    fn fastapi_errors_of_vllm_mlx_are_mended() {
+        let error = parsed(422, r#"{"detail":[{"type":"missing","loc":["body","messages",0,"content"],"msg":"Field required","input":"my secret"}]}"#);
+        assert_eq!(error.kind, ErrorKind::InvalidRequest);
+        assert_eq!(error.param.as_deref(), Some("messages[0].content"));
+        assert_eq!(error.message, "messages[0].content: Field required");
+        assert!(!format!("{error:?}").contains("my secret"));
+        assert_eq!(parsed(401, r#"{"detail":"API key required"}"#).kind, ErrorKind::Authentication);
+        assert_eq!(parsed(500, "Internal Server Error").message, "Internal Server Error");
+        assert_eq!(parsed(404, r#"{"detail":"The model `x` does not exist."}"#).kind, ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn the_code_says_more_than_the_status() {
+        let cases = [
+            (429, r#"{"error":{"message":"m","code":"insufficient_quota"}}"#, ErrorKind::QuotaExceeded),
+            (400, r#"{"error":{"message":"m","code":"context_length_exceeded"}}"#, ErrorKind::ContextTooLong),
+            (400, r#"{"error":{"message":"This model's maximum context length is 9 tokens."}}"#, ErrorKind::ContextTooLong),
+            (400, r#"{"error":{"message":"m","code":"content_filter","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#, ErrorKind::ContentFilter),
+            (400, r#"{"error":"Incorrect API key provided: k***y."}"#, ErrorKind::Authentication),
+            (400, r#"[{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT"}}]"#, ErrorKind::Authentication),
+            (404, r#"{"error":{"code":"DeploymentNotFound","message":"m"}}"#, ErrorKind::NotFound),
+            (402, r#"{"error":{"message":"Insufficient Balance"}}"#, ErrorKind::QuotaExceeded),
+            (502, "", ErrorKind::Upstream),
+            (503, "<html>busy</html>", ErrorKind::Overloaded),
+            (429, r#"{"error":{"message":"p","code":429,"metadata":{"raw":"slow down"}}}"#, ErrorKind::RateLimited),
+        ];
+        for (status, body, kind) in cases {
+            let error = parsed(status, body);
+            assert_eq!(error.kind, kind, "{body}");
+            assert_eq!(error.status, Some(status));
+        }
+        assert_eq!(parsed(429, cases[10].1).message, "p: slow down");
+    }
+
+    #[test]
+    fn an_error_inside_an_answer_names_its_own_status() {
+        let value = json!({"error": {"message": "m", "type": "InternalServerError", "param": null, "code": 500}});
+        assert_eq!(in_answer(&value).map(|error| error.kind), Some(ErrorKind::Upstream));
+        let value = json!({"error": {"message": "m", "status_code": 400, "code": "tool_use_failed"}});
+        assert_eq!(in_answer(&value).map(|error| error.kind), Some(ErrorKind::InvalidRequest));
+        assert_eq!(in_answer(&json!({"choices": [], "error": null})), None);
+    }
+
+    #[test]
+    fn every_kind_is_read_as_it_was_written() {
+        use ErrorKind::*;
+        for kind in [
+            InvalidRequest, Authentication, Permission, NotFound, TooLarge, RateLimited, QuotaExceeded, ContextTooLong,
+            ContentFilter, Overloaded, Upstream, Unavailable, Timeout, Cancelled,
+        ] {
+            let mut error = ChatError::new(kind, "what happened");
+            error.request_id = Some("req-1".into());
+            let (status, body) = write(&error);
+            let read = parse(status, &body);
+            assert_eq!(read.kind, kind);
+            assert_eq!(read.message, "what happened (request id: req-1)");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_error_with_a_message(status in 400u16..600, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(!parse(status, &body).message.is_empty());
+        }
+    }
+}

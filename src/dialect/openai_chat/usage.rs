@@ -1,0 +1,142 @@
+//! `usage`, read from the many forms it has and written in OpenAI's.
+
+use super::fields::says_something;
+use crate::chat::Usage;
+use serde_json::{Map, Value, json};
+
+/// Reads a `usage` object; `None` when it counts nothing. What has no place in [`Usage`] is left in the second value.
+pub(in crate::dialect) fn read(value: Value) -> Option<(Usage, Map<String, Value>)> {
+    let Value::Object(mut map) = value else { return None };
+    let mut input = take(&mut map, "prompt_tokens");
+    let completion = take(&mut map, "completion_tokens");
+    let total = take(&mut map, "total_tokens");
+    if input.is_none() && completion.is_none() && total.is_none() {
+        return None;
+    }
+    let mut prompt = take_object(&mut map, "prompt_tokens_details");
+    let mut output = take_object(&mut map, "completion_tokens_details");
+    // DeepSeek, Mistral, Together and Databricks write cached tokens beside the details.
+    let cache_read = ["prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens", "cache_read_input_tokens"]
+        .into_iter()
+        .fold(take(&mut prompt, "cached_tokens"), |found, key| found.or(take(&mut map, key)));
+    map.shift_remove("prompt_cache_miss_tokens");
+    let cache_write = take(&mut prompt, "cache_write_tokens").or(take(&mut map, "cache_creation_input_tokens"));
+    let reasoning = take(&mut output, "reasoning_tokens").or(take(&mut map, "reasoning_tokens"));
+
+    let mut generated = completion.unwrap_or(0);
+    let counted = input.unwrap_or(0).saturating_add(generated);
+    if let Some(total) = total.filter(|total| *total > counted) {
+        let uncounted = total - counted;
+        let audio = prompt.get("audio_tokens").and_then(Value::as_u64);
+        if reasoning == Some(uncounted) {
+            // xAI counts reasoning beside the completion.
+            generated += uncounted;
+        } else if audio == Some(uncounted) {
+            // Mistral counts sound beside the prompt.
+            input = Some(input.unwrap_or(0) + uncounted);
+        } else {
+            // Nobody says whose tokens these are (Google's hidden thinking); the provider's own sum is kept.
+            map.insert("total_tokens".into(), json!(total));
+        }
+    }
+    for (key, details) in [("prompt_tokens_details", prompt), ("completion_tokens_details", output)] {
+        let telling: Map<String, Value> = details.into_iter().filter(|(_, value)| says_something(value)).collect();
+        if !telling.is_empty() {
+            map.insert(key.into(), Value::Object(telling));
+        }
+    }
+    map.retain(|_, value| says_something(value));
+    // A prompt holds what was cached of it; where the provider counts that apart, it is added.
+    let cached = cache_read.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));
+    let input = input.unwrap_or(0);
+    let input = if cached > input { input.saturating_add(cached) } else { input };
+    Some((Usage { input, output: generated, cache_read, cache_write, reasoning }, map))
+}
+
+/// Writes a `usage` object. `rest` is what [`read`] left over.
+pub(super) fn write(usage: &Usage, rest: Option<&Map<String, Value>>) -> Value {
+    let mut map = Map::new();
+    map.insert("prompt_tokens".into(), json!(usage.input));
+    map.insert("completion_tokens".into(), json!(usage.output));
+    map.insert("total_tokens".into(), json!(usage.input.saturating_add(usage.output)));
+    let mut prompt = Map::new();
+    if let Some(tokens) = usage.cache_read {
+        prompt.insert("cached_tokens".into(), json!(tokens));
+    }
+    if let Some(tokens) = usage.cache_write {
+        prompt.insert("cache_write_tokens".into(), json!(tokens));
+    }
+    let mut output = Map::new();
+    if let Some(tokens) = usage.reasoning {
+        output.insert("reasoning_tokens".into(), json!(tokens));
+    }
+    for (key, mut details) in [("prompt_tokens_details", prompt), ("completion_tokens_details", output)] {
+        if let Some(Value::Object(more)) = rest.and_then(|rest| rest.get(key)) {
+            details.extend(more.clone());
+        }
+        if !details.is_empty() {
+            map.insert(key.into(), Value::Object(details));
+        }
+    }
+    for (key, value) in rest.into_iter().flatten() {
+        if key == "total_tokens" {
+            map.insert(key.clone(), value.clone());
+        } else {
+            map.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    Value::Object(map)
+}
+
+fn take(map: &mut Map<String, Value>, key: &str) -> Option<u64> {
+    let value = map.shift_remove(key)?;
+    // Some servers write counts as decimals.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    value.as_u64().or_else(|| value.as_f64().filter(|count| *count >= 0.0 && *count < 9e15).map(|count| count as u64))
+}
+
+fn take_object(map: &mut Map<String, Value>, key: &str) -> Map<String, Value> {
+    match map.shift_remove(key) {
+        Some(Value::Object(details)) => details,
+        _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(value: Value) -> Usage {
+        read(value).unwrap().0
+    }
+
+    #[test]
+    fn reasoning_that_xai_counts_beside_the_completion_is_added() {
+        let counted = usage(json!({"prompt_tokens": 12, "completion_tokens": 1, "total_tokens": 241,
+            "prompt_tokens_details": {"cached_tokens": 2}, "completion_tokens_details": {"reasoning_tokens": 228}}));
+        assert_eq!(counted, Usage { input: 12, output: 229, cache_read: Some(2), cache_write: None, reasoning: Some(228) });
+        assert_eq!(usage(write(&counted, None)), counted);
+    }
+
+    #[test]
+    fn a_sum_that_nobody_explains_is_kept_and_not_guessed_at() {
+        let (counted, rest) = read(json!({"completion_tokens": 12, "prompt_tokens": 35, "total_tokens": 109})).unwrap();
+        assert_eq!((counted.input, counted.output, counted.reasoning), (35, 12, None));
+        let written = write(&counted, Some(&rest));
+        assert_eq!(written["total_tokens"], 109);
+        assert_eq!(read(written).unwrap(), (counted, rest));
+    }
+
+    #[test]
+    fn cached_tokens_are_found_wherever_vendors_write_them() {
+        for key in ["prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens", "cache_read_input_tokens"] {
+            assert_eq!(usage(json!({"prompt_tokens": 9, "completion_tokens": 1, key: 4})).cache_read, Some(4), "{key}");
+        }
+    }
+
+    #[test]
+    fn counts_that_are_all_null_count_nothing() {
+        assert_eq!(read(json!({"prompt_tokens": null, "completion_tokens": null})), None);
+        assert_eq!(read(Value::Null), None);
+    }
+}

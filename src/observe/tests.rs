@@ -1,0 +1,324 @@
+use super::*;
+use crate::chat::{DialectId, ErrorKind, Losses, Usage};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+fn settings(json: bool) -> LogSettings {
+    LogSettings { filter: "info".to_owned(), json, access: true }
+}
+
+/// Keeps what is written.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Kept {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap()
+    }
+}
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Says that it was asked to write, and then waits until it is let go.
+struct Stuck {
+    entered: Sender<()>,
+    gate: Receiver<()>,
+}
+
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.entered.send(());
+        let _ = self.gate.recv();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn observer() -> (Log, Observer) {
+    let log = Log::start(&settings(false), io::sink()).unwrap();
+    let observer = Observer::new(&log);
+    (log, observer)
+}
+
+/// A streamed exchange in which everything is known.
+fn full() -> ExchangeRecord {
+    let mut losses = Losses::new();
+    losses.dropped("seed");
+    losses.approximated("reasoning.effort");
+    ExchangeRecord {
+        id: "0193-full".to_owned(),
+        started: UNIX_EPOCH + Duration::from_millis(1_767_225_600_000),
+        ingress: DialectId::Anthropic,
+        operation: Operation::Chat,
+        requested_model: "coding".to_owned(),
+        class: Some("coding".to_owned()),
+        class_reason: Some("asked for".to_owned()),
+        provider: Some("openai".to_owned()),
+        model: Some("gpt-x".to_owned()),
+        known_model: true,
+        attempts: vec![
+            AttemptRecord {
+                provider: "mlx-local".to_owned(),
+                model: "org/tiny".to_owned(),
+                outcome: "unreachable",
+                status: None,
+                millis: 3,
+                error: Some("mlx-local could not be reached".to_owned()),
+            },
+            AttemptRecord {
+                provider: "openai".to_owned(),
+                model: "gpt-x".to_owned(),
+                outcome: "ok",
+                status: Some(200),
+                millis: 700,
+                error: None,
+            },
+        ],
+        stream: true,
+        status: 200,
+        error: None,
+        local_only: false,
+        substituted: None,
+        losses,
+        usage: Some(Usage { input: 100, output: 20, cache_read: Some(64), cache_write: None, reasoning: Some(5) }),
+        total: Duration::from_millis(1_500),
+        upstream: Some(Duration::from_micros(1_499_900)),
+        first_token: Some(Duration::from_millis(700)),
+        overhead: Some(Duration::from_micros(90)),
+        bytes_in: 1_234,
+        bytes_out: 5_678,
+        cancelled: false,
+        upstream_request_id: Some("req_1".to_owned()),
+    }
+}
+
+/// An exchange that never got to a provider.
+fn refused() -> ExchangeRecord {
+    ExchangeRecord {
+        id: "0193-refused".to_owned(),
+        started: UNIX_EPOCH + Duration::from_millis(1_767_225_600_500),
+        requested_model: "no such\nmodel".to_owned(),
+        status: 404,
+        error: Some(ErrorRecord { kind: ErrorKind::NotFound, code: Some("model_not_found".to_owned()), param: None }),
+        total: Duration::from_micros(80),
+        local_only: true,
+        ..ExchangeRecord::default()
+    }
+}
+
+/// An exchange whose client left before there was an answer.
+fn left() -> ExchangeRecord {
+    ExchangeRecord {
+        started: UNIX_EPOCH,
+        requested_model: "mlx-local/org/tiny".to_owned(),
+        ..ExchangeRecord::begin("0193-left".to_owned(), DialectId::Gemini, Operation::Embeddings, false)
+    }
+}
+
+/// OpenMetrics says nothing of the order of series, and a hash map's is another each time.
+fn sorted(text: &str) -> String {
+    let mut blocks: Vec<Vec<&str>> = Vec::new();
+    for line in text.lines() {
+        if line.starts_with("# HELP") || line.starts_with("# EOF") {
+            blocks.push(Vec::new());
+        }
+        if let Some(block) = blocks.last_mut() {
+            block.push(line);
+        }
+    }
+    for block in &mut blocks {
+        block.sort_by_key(|line| !line.starts_with('#'));
+        let comments = block.iter().take_while(|line| line.starts_with('#')).count();
+        // Buckets of one series keep their order.
+        block[comments..].sort_by_key(|line| line.split("le=").next().unwrap_or_default().to_owned());
+    }
+    blocks.concat().join("\n")
+}
+
+#[test]
+fn metrics_say_what_the_records_say() {
+    let (_log, observer) = observer();
+    let waiting = observer.in_flight();
+    drop(observer.in_flight());
+    observer.finish(full());
+    observer.finish(refused());
+    observer.finish(left());
+    observer.set_local_only(true);
+    observer.config_reloaded(Some(&settings(false)));
+    observer.config_reloaded(None);
+    let text = sorted(&observer.metrics_text());
+    drop(waiting);
+    insta::assert_snapshot!(text.replace(env!("CARGO_PKG_VERSION"), "[version]"));
+    assert!(observer.metrics_text().contains("bifrost_requests_in_flight 0\n"));
+}
+
+#[test]
+fn a_record_as_json() {
+    let list = [full(), refused(), left()];
+    insta::assert_json_snapshot!(list);
+    assert_eq!(full().attempts[0].to_string(), "mlx-local/org/tiny unreachable 3ms");
+}
+
+#[test]
+fn lines_come_in_order_and_all_are_written_before_the_log_goes() {
+    for (name, json) in [("readable", false), ("json", true)] {
+        let kept = Kept::default();
+        let log = Log::start(&settings(json), kept.clone()).unwrap();
+        let observer = Observer::new(&log);
+        let substituted = ExchangeRecord { substituted: Some("openai/gpt-x".to_owned()), status: 502, ..full() };
+        for record in [full(), refused(), left(), substituted] {
+            observer.finish(record);
+        }
+        drop(log);
+        insta::assert_snapshot!(name, kept.text());
+        observer.finish(full());
+        assert!(observer.metrics_text().contains("bifrost_log_dropped_total 1\n"), "what comes later is counted");
+    }
+}
+
+#[test]
+fn without_an_access_log_only_the_ring_and_the_metrics_know() {
+    let kept = Kept::default();
+    let log = Log::start(&LogSettings { access: false, ..settings(false) }, kept.clone()).unwrap();
+    let observer = Observer::new(&log);
+    observer.finish(full());
+    observer.config_reloaded(Some(&settings(false)));
+    observer.finish(refused());
+    drop(log);
+    assert!(!kept.text().contains("0193-full") && kept.text().contains("0193-refused"), "{}", kept.text());
+    assert_eq!(observer.recent().len(), 2);
+}
+
+#[test]
+fn a_sink_that_is_stuck_costs_lines_that_are_counted_and_holds_nobody() {
+    let (entered, has_entered) = channel();
+    let (open, gate) = channel();
+    let log = Log::with_capacity(&settings(false), Stuck { entered, gate }, 4).unwrap();
+    let observer = Observer::new(&log);
+    observer.finish(full());
+    has_entered.recv_timeout(Duration::from_secs(10)).unwrap();
+    for _ in 0..10 {
+        observer.finish(full());
+    }
+    assert!(observer.metrics_text().contains("bifrost_log_dropped_total 6\n"), "{}", observer.metrics_text());
+    assert_eq!(observer.recent().len(), 11, "the ring and the metrics miss nothing");
+    let began = Instant::now();
+    drop(log);
+    assert!(began.elapsed() < Duration::from_secs(10), "shutdown does not wait for it either");
+    drop(open);
+}
+
+#[test]
+fn the_ring_keeps_the_newest() {
+    let ring = Ring::new(3);
+    for number in 0..5 {
+        ring.push(Arc::new(ExchangeRecord { id: number.to_string(), ..ExchangeRecord::default() }));
+    }
+    ring.push(Arc::new(ExchangeRecord { id: "4".to_owned(), status: 200, ..ExchangeRecord::default() }));
+    let ids: Vec<String> = ring.newest_first().iter().map(|record| record.id.clone()).collect();
+    assert_eq!(ids, ["4", "4", "3"]);
+    assert_eq!(ring.by_id("4").map(|record| record.status), Some(200), "the newer one of two with the same id");
+    assert!(ring.by_id("2").is_none());
+}
+
+#[test]
+fn what_others_wrote_is_cut_before_it_is_kept() {
+    let (_log, observer) = observer();
+    let long = "ä".repeat(100_000);
+    let mut losses = Losses::new();
+    for number in 0..1_000 {
+        losses.dropped(format!("{number}.{long}"));
+    }
+    let attempt = AttemptRecord { error: Some(long.clone()), model: long.clone(), ..full().attempts.remove(0) };
+    observer.finish(ExchangeRecord {
+        requested_model: long.clone(),
+        class_reason: Some(long.clone()),
+        upstream_request_id: Some(long.clone()),
+        error: Some(ErrorRecord { kind: ErrorKind::Upstream, code: Some(long.clone()), param: Some(long) }),
+        attempts: vec![attempt],
+        losses,
+        ..full()
+    });
+    let record = observer.by_id("0193-full").unwrap();
+    assert!(record.requested_model.ends_with("ä…") && record.requested_model.len() <= 256);
+    assert!(serde_json::to_string(&*record).unwrap().len() < 32 * 1_024);
+}
+
+fn label_values(text: &str, label: &str) -> BTreeSet<String> {
+    let start = format!("{label}=\"");
+    text.lines()
+        .filter_map(|line| line.split_once(&start))
+        .filter_map(|(_, rest)| rest.split_once('"'))
+        .map(|(value, _)| value.to_owned())
+        .collect()
+}
+
+#[test]
+fn only_so_many_models_of_a_catalogue_become_labels() {
+    let (_log, observer) = observer();
+    for number in 0..2_000 {
+        observer.finish(ExchangeRecord { model: Some(format!("model-{number}")), ..full() });
+    }
+    let models = label_values(&observer.metrics_text(), "gen_ai_request_model");
+    assert_eq!(models.len(), 513, "512 and `other`");
+    assert!(models.contains("model-0") && models.contains("other") && !models.contains("model-1999"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn names_of_clients_never_become_labels(names in prop::collection::vec(any::<String>(), 1..20)) {
+        let (_log, observer) = observer();
+        for name in &names {
+            let mut losses = Losses::new();
+            losses.dropped(name.clone());
+            observer.finish(ExchangeRecord {
+                requested_model: name.clone(),
+                class: Some(name.clone()),
+                substituted: Some(name.clone()),
+                model: Some(name.clone()),
+                known_model: false,
+                losses,
+                error: Some(ErrorRecord {
+                    kind: ErrorKind::InvalidRequest,
+                    code: Some(name.clone()),
+                    param: Some(name.clone()),
+                }),
+                ..full()
+            });
+        }
+        let text = observer.metrics_text();
+        let other = BTreeSet::from(["other".to_owned()]);
+        prop_assert_eq!(label_values(&text, "gen_ai_request_model"), other.clone());
+        prop_assert_eq!(label_values(&text, "field"), other);
+        prop_assert_eq!(label_values(&text, "error_type"), BTreeSet::from(["invalid_request".to_owned()]));
+        prop_assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_catalogues_names_cannot_break_the_text(name in "\\PC{1,40}|[\"\\\\\n{}=,# ]{1,20}") {
+        let (_log, observer) = observer();
+        observer.finish(ExchangeRecord { model: Some(name.clone()), provider: Some(name), ..full() });
+        for line in observer.metrics_text().lines() {
+            let shape = line.starts_with("# ") || line.starts_with("bifrost_") || line.starts_with("gen_ai_");
+            prop_assert!(shape, "{line:?}");
+        }
+    }
+}

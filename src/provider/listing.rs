@@ -1,0 +1,202 @@
+//! The model lists of providers: bodies to [`ListedModel`]s. Whatever a list does not say stays unknown.
+
+use super::ModelList;
+use super::facts::Facts;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// One model as its provider lists it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ListedModel {
+    /// The provider's own name for it, without Google's `models/`.
+    pub id: String,
+    /// When it came into the list, in Unix seconds; `None` where the list gives all models the same.
+    pub created: Option<u64>,
+    /// Whether it can chat, where the list says so (embedding and speech models cannot).
+    pub chat: Option<bool>,
+    /// What the list says of it.
+    pub facts: Facts,
+}
+
+/// A body that is no model list.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ListingError {
+    /// Not JSON.
+    #[error("the model list is not JSON: {0}")]
+    NotJson(String),
+    /// JSON without the list.
+    #[error("the answer has no `{0}` list")]
+    NoList(&'static str),
+}
+
+/// Reads the body of a model list.
+///
+/// # Errors
+/// The body is not JSON or has no list in it. Entries that cannot be read are left out.
+pub fn parse(kind: ModelList, body: &[u8]) -> Result<Vec<ListedModel>, ListingError> {
+    let value: Value = serde_json::from_slice(body).map_err(|error| ListingError::NotJson(error.to_string()))?;
+    let field = match kind {
+        ModelList::Gemini => "models",
+        ModelList::None => return Ok(Vec::new()),
+        ModelList::OpenAi | ModelList::OpenRouter | ModelList::Anthropic => "data",
+    };
+    // Together answers with the bare array.
+    let entries = value.get(field).or(Some(&value)).and_then(Value::as_array).ok_or(ListingError::NoList(field))?;
+    let read: fn(&Map<String, Value>) -> Option<ListedModel> = match kind {
+        ModelList::Gemini => gemini,
+        ModelList::Anthropic => anthropic,
+        ModelList::OpenRouter => openrouter,
+        ModelList::OpenAi | ModelList::None => openai,
+    };
+    let mut models: Vec<ListedModel> = entries.iter().filter_map(Value::as_object).filter_map(read).collect();
+    forget_uniform_dates(&mut models);
+    Ok(models)
+}
+
+/// What `llama-swap` has in memory (`GET /running`: `{"running": [{"model", "state"}]}`), ready models only.
+///
+/// # Errors
+/// The body is not JSON or has no list in it: the server is then no `llama-swap`.
+pub fn parse_running(body: &[u8]) -> Result<Vec<String>, ListingError> {
+    let value: Value = serde_json::from_slice(body).map_err(|error| ListingError::NotJson(error.to_string()))?;
+    let running = value.get("running").and_then(Value::as_array).ok_or(ListingError::NoList("running"))?;
+    let ready =
+        running.iter().filter(|entry| entry.get("state").and_then(Value::as_str).is_none_or(|it| it == "ready"));
+    Ok(ready.filter_map(|entry| entry.get("model")?.as_str()).map(str::to_owned).collect())
+}
+
+/// A list that dates all its models alike (its own start, the time of the call) dates none of them.
+fn forget_uniform_dates(models: &mut [ListedModel]) {
+    let Some(first) = models.first().and_then(|model| model.created) else { return };
+    if models.iter().all(|model| model.created.is_some_and(|date| date.abs_diff(first) <= 60)) {
+        for model in models {
+            model.created = None;
+        }
+    }
+}
+
+fn id(entry: &Map<String, Value>, field: &str) -> Option<String> {
+    let id = entry.get(field)?.as_str()?.trim();
+    (!id.is_empty()).then(|| id.to_owned())
+}
+
+fn number(entry: &Map<String, Value>, field: &str) -> Option<u64> {
+    entry.get(field)?.as_u64().filter(|number| *number > 0)
+}
+
+fn flag(value: Option<&Value>, field: &str) -> Option<bool> {
+    value?.get(field)?.as_bool()
+}
+
+fn holds(list: Option<&Value>, word: &str) -> Option<bool> {
+    Some(list?.as_array()?.iter().any(|entry| entry.as_str() == Some(word)))
+}
+
+/// OpenAI's shape, with what hosts of open models add to it: Mistral `capabilities`, `max_context_length`; Groq
+/// `context_window`; vLLM `max_model_len`; Together and Hugging Face `context_length`.
+fn openai(entry: &Map<String, Value>) -> Option<ListedModel> {
+    let abilities = entry.get("capabilities").filter(|value| value.is_object());
+    let kind = entry.get("type").and_then(Value::as_str);
+    let context = ["context_window", "context_length", "max_context_length", "max_model_len"]
+        .iter()
+        .find_map(|field| number(entry, field));
+    Some(ListedModel {
+        id: id(entry, "id")?,
+        created: number(entry, "created"),
+        chat: flag(abilities, "completion_chat").or_else(|| {
+            let kind = kind?;
+            ["embedding", "image", "rerank", "moderation", "audio", "video", "transcribe"]
+                .contains(&kind)
+                .then_some(false)
+        }),
+        facts: Facts {
+            context,
+            max_output: number(entry, "max_completion_tokens"),
+            tools: flag(abilities, "function_calling"),
+            vision: flag(abilities, "vision"),
+            ..Facts::default()
+        },
+    })
+}
+
+/// OpenRouter's shape: prices are dollars a token, as strings.
+fn openrouter(entry: &Map<String, Value>) -> Option<ListedModel> {
+    let pricing = entry.get("pricing");
+    let price = |field: &str| {
+        let dollars: f64 = pricing?.get(field)?.as_str()?.parse().ok()?;
+        // Negative is OpenRouter's word for "depends" (its own routers).
+        (dollars.is_finite() && dollars >= 0.0).then(|| (dollars * 1e12).round() / 1e6)
+    };
+    let architecture = entry.get("architecture");
+    let parameters = entry.get("supported_parameters");
+    let created = number(entry, "created");
+    let top = entry.get("top_provider").and_then(Value::as_object);
+    Some(ListedModel {
+        id: id(entry, "id")?,
+        created,
+        chat: holds(architecture.and_then(|it| it.get("output_modalities")), "text"),
+        facts: Facts {
+            context: number(entry, "context_length"),
+            max_output: top.and_then(|top| number(top, "max_completion_tokens")),
+            input_price: price("prompt"),
+            output_price: price("completion"),
+            cache_read_price: price("input_cache_read"),
+            tools: holds(parameters, "tools"),
+            vision: holds(architecture.and_then(|it| it.get("input_modalities")), "image"),
+            reasoning: holds(parameters, "reasoning"),
+            released: created,
+        },
+    })
+}
+
+/// Anthropic's shape; newer lists add limits and `capabilities`.
+fn anthropic(entry: &Map<String, Value>) -> Option<ListedModel> {
+    let released = entry.get("created_at").and_then(Value::as_str).and_then(unix_seconds);
+    let supported = |name: &str| flag(entry.get("capabilities").and_then(|it| it.get(name)), "supported");
+    Some(ListedModel {
+        id: id(entry, "id")?,
+        created: released,
+        chat: Some(true),
+        facts: Facts {
+            context: number(entry, "max_input_tokens"),
+            max_output: number(entry, "max_tokens"),
+            vision: supported("image_input"),
+            reasoning: supported("thinking"),
+            released,
+            ..Facts::default()
+        },
+    })
+}
+
+/// Google's shape.
+fn gemini(entry: &Map<String, Value>) -> Option<ListedModel> {
+    let name = id(entry, "name")?;
+    let chat = holds(entry.get("supportedGenerationMethods"), "generateContent");
+    Some(ListedModel {
+        id: name.strip_prefix("models/").unwrap_or(&name).to_owned(),
+        created: None,
+        chat,
+        facts: Facts {
+            context: number(entry, "inputTokenLimit"),
+            max_output: number(entry, "outputTokenLimit"),
+            reasoning: entry.get("thinking").and_then(Value::as_bool),
+            ..Facts::default()
+        },
+    })
+}
+
+/// Unix seconds of an RFC 3339 time in UTC (`2025-09-29T00:00:00Z`); fractions of a second are dropped.
+fn unix_seconds(text: &str) -> Option<u64> {
+    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) || !text.ends_with('Z') {
+        return None;
+    }
+    // Days since the epoch with the year starting in March, so that the leap day is the last.
+    let (years, months) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * years + years / 4 - years / 100 + years / 400 + (153 * months + 2) / 5 + day - 1;
+    let days = days.checked_sub(719_468)?;
+    Some(((days * 24 + hour) * 60 + minute) * 60 + second)
+}

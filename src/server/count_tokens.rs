@@ -1,0 +1,93 @@
+//! How many tokens a request would have: asked where the provider can count, estimated where it cannot.
+
+use super::attempt::{AnswerFacts, Live, Whole, ask, limit, with_model};
+use super::exchange::Exchange;
+use crate::chat::{ChatError, DialectId, Losses, Part, Request};
+use crate::dialect::{anthropic, gemini};
+use crate::route::Target;
+use crate::upstream::{Failure, Phase};
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::time::Instant;
+
+/// Bytes of text per token, the rule of thumb of the vendors' own documentation for English.
+const BYTES_PER_TOKEN: usize = 4;
+
+/// Asks one target.
+///
+/// # Errors
+/// It gave no count.
+pub async fn run(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
+    let endpoint = target.provider.endpoint_for(exchange.ingress);
+    let path = match endpoint.dialect {
+        DialectId::Anthropic => anthropic::COUNT_TOKENS_PATH.to_owned(),
+        DialectId::Gemini => gemini::count_tokens::path(&target.model),
+        DialectId::OpenAiChat => return estimate(exchange).map_err(Failure::from_error),
+    };
+    let mut losses = Losses::new();
+    let same = endpoint.dialect == exchange.ingress;
+    let body = if same {
+        Bytes::from(with_model(exchange, &target.model).map_err(Failure::from_error)?)
+    } else {
+        let mut request = request(exchange).map_err(Failure::from_error)?;
+        request.model.clone_from(&target.model);
+        Bytes::from(match endpoint.dialect {
+            DialectId::Anthropic => anthropic::write_count_request(&request, &target.provider.profile, &mut losses),
+            DialectId::Gemini | DialectId::OpenAiChat => gemini::count_tokens::write_request(&request, &mut losses),
+        })
+    };
+    let sent = Instant::now();
+    let deadline = sent + limit(exchange, &target.provider, false);
+    let answer = ask(exchange, &target.provider, endpoint, &path, body, deadline).await?;
+    let headers = answer.headers;
+    let body = answer.body.whole(deadline, Phase::WholeAnswer).await?;
+    let facts = AnswerFacts { headers, losses, received: Instant::now(), sent };
+    if same {
+        return Ok(Live::Whole(Whole { body, facts, usage: None }));
+    }
+    let tokens = match endpoint.dialect {
+        DialectId::Anthropic => anthropic::parse_count_response(&body),
+        DialectId::Gemini | DialectId::OpenAiChat => gemini::count_tokens::parse_response(&body),
+    };
+    let body = written(exchange.ingress, tokens.map_err(Failure::from_error)?);
+    Ok(Live::Whole(Whole { body, facts, usage: None }))
+}
+
+fn request(exchange: &Exchange) -> Result<Request, ChatError> {
+    match exchange.ingress {
+        DialectId::Gemini => gemini::count_tokens::parse_request(&exchange.body, &exchange.hints),
+        DialectId::Anthropic | DialectId::OpenAiChat => exchange.request().cloned(),
+    }
+}
+
+/// OpenAI's dialect has no call that counts; an estimate is what its clients use too, and the loss says that it is one.
+fn estimate(exchange: &Exchange) -> Result<Live, ChatError> {
+    let request = request(exchange)?;
+    let texts = request.messages.iter().flat_map(|message| &message.parts).map(text_length).sum::<usize>();
+    let tools = request.tools.iter().map(|tool| format!("{tool:?}").len()).sum::<usize>();
+    let tokens = (texts + tools).div_ceil(BYTES_PER_TOKEN).max(1) as u64;
+    let mut losses = Losses::new();
+    losses.approximated("input_tokens");
+    let now = Instant::now();
+    let facts = AnswerFacts { headers: HeaderMap::new(), losses, received: now, sent: now };
+    Ok(Live::Whole(Whole { body: written(exchange.ingress, tokens), facts, usage: None }))
+}
+
+fn text_length(part: &Part) -> usize {
+    match part {
+        Part::Text { text, .. } | Part::Refusal(text) => text.len(),
+        Part::Reasoning(part) => part.text.len(),
+        Part::ToolCall(call) => call.name.len() + call.arguments.len(),
+        Part::ToolResult(result) => result.content.iter().map(text_length).sum(),
+        // A picture of middling size, by Anthropic's formula (width x height / 750).
+        Part::Media(_) => 1_300 * BYTES_PER_TOKEN,
+        Part::Foreign { value, .. } => value.to_string().len(),
+    }
+}
+
+fn written(ingress: DialectId, tokens: u64) -> Bytes {
+    Bytes::from(match ingress {
+        DialectId::Gemini => gemini::count_tokens::write_response(tokens),
+        DialectId::Anthropic | DialectId::OpenAiChat => anthropic::write_count_response(tokens),
+    })
+}

@@ -1,0 +1,147 @@
+//! The plan of a request, from what the gateway knows now.
+
+use super::Gateway;
+use super::exchange::Exchange;
+use crate::chat::ChatError;
+use crate::config::classes::FIRST_CATALOGUE_WAIT;
+use crate::provider::Provider;
+use crate::route::auto::Features;
+use crate::route::registry::Roles;
+use crate::route::{Ask, Plan, PlanError, Target, View, plan};
+use crate::upstream::auth;
+use http::header::USER_AGENT;
+use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::sync::Arc;
+use tokio::time::Instant;
+use tracing::warn;
+
+impl Gateway {
+    /// Who answers. Waits a little if the very first model lists are still on their way.
+    ///
+    /// # Errors
+    /// Nobody can, or the request is wrong.
+    pub async fn plan(&self, exchange: &Exchange) -> Result<Plan, ChatError> {
+        let mut changes = self.directory.changes();
+        let deadline = Instant::now() + FIRST_CATALOGUE_WAIT;
+        loop {
+            match self.plan_now(exchange) {
+                Ok(Err(PlanError::NotYet)) => {
+                    if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+                        return Err(PlanError::NotYet.into());
+                    }
+                }
+                Ok(planned) => return planned.or_else(|error| own_key(exchange, error)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn plan_now(&self, exchange: &Exchange) -> Result<Result<Plan, PlanError>, ChatError> {
+        let active = self.directory.active();
+        let brought = exchange.client_credential().is_some();
+        let is_active = |provider: &Provider| {
+            active.contains(&provider.name) || (brought && auth::is_vendor_of(provider, exchange.ingress))
+        };
+        let wrong = RefCell::new(None);
+        let features = || match exchange.request() {
+            Ok(request) => {
+                let agent = exchange.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("");
+                Features::of(request, agent, exchange.body.len())
+            }
+            Err(error) => {
+                wrong.replace(Some(error));
+                Features::default()
+            }
+        };
+        let view = View {
+            snapshot: &exchange.snapshot,
+            catalogue: &self.directory.catalogue(),
+            roles: &self.roles(),
+            is_active: &is_active,
+            local_only: exchange.local_only,
+        };
+        let ask = Ask { model: &exchange.asked, class: exchange.class.as_deref(), features: &features };
+        let planned = plan(&ask, &view);
+        wrong.into_inner().map_or(Ok(planned), Err)
+    }
+
+    /// The roles of the registry; the last good ones while its file cannot be read, and the log says so once.
+    pub fn roles(&self) -> Arc<Roles> {
+        let Some(registry) = self.registry() else { return Arc::default() };
+        match registry.roles() {
+            Ok(roles) => {
+                self.registry_failed(false);
+                roles
+            }
+            Err(error) => {
+                if self.registry_failed(true) {
+                    warn!(%error, "the registry of roles cannot be read");
+                }
+                registry.last_good()
+            }
+        }
+    }
+}
+
+/// A client that brought its own key may name models of its vendor that no list of ours knows.
+fn own_key(exchange: &Exchange, error: PlanError) -> Result<Plan, ChatError> {
+    let vendor = exchange.snapshot.providers.iter().find(|provider| auth::is_vendor_of(provider, exchange.ingress));
+    match (&error, vendor) {
+        (PlanError::Unknown { .. }, Some(provider))
+            if exchange.class.is_none() && exchange.client_credential().is_some() =>
+        {
+            let reason = "the client's own key, to its own vendor".to_owned();
+            let target = Target { provider: Arc::clone(provider), model: exchange.asked.clone(), reason };
+            Ok(Plan { targets: vec![target], class: None, class_reason: None, substituted: None })
+        }
+        _ => Err(error.into()),
+    }
+}
+
+/// The plan for a model string, with its reasons, for people and scripts.
+pub fn explain(gateway: &Gateway, model: &str, local_only: bool) -> Value {
+    let snapshot = gateway.snapshot();
+    let catalogue = gateway.directory.catalogue();
+    let active = gateway.directory.active();
+    let view = View {
+        snapshot: &snapshot,
+        catalogue: &catalogue,
+        roles: &gateway.roles(),
+        is_active: &|provider: &Provider| active.contains(&provider.name),
+        local_only: local_only || gateway.mode.is_on(),
+    };
+    let ask = Ask { model, class: None, features: &Features::default };
+    match plan(&ask, &view) {
+        Ok(plan) => {
+            let target = |target: &Target| {
+                let loaded = catalogue.list(&target.provider.name).map(|list| list.is_loaded(&target.model));
+                json!({
+                    "provider": target.provider.name,
+                    "model": target.model,
+                    "reason": target.reason,
+                    "loaded": loaded.filter(|_| target.provider.is_local()),
+                })
+            };
+            json!({
+                "model": model,
+                "class": plan.class,
+                "class_reason": plan.class_reason,
+                "targets": plan.targets.iter().map(target).collect::<Vec<_>>(),
+                "substituted": plan.substituted,
+                "error": null,
+            })
+        }
+        Err(error) => {
+            let error = ChatError::from(error);
+            json!({
+                "model": model,
+                "class": null,
+                "class_reason": null,
+                "targets": [],
+                "substituted": null,
+                "error": { "code": error.code, "message": error.message },
+            })
+        }
+    }
+}
