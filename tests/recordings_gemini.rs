@@ -394,11 +394,13 @@ fn what_google_refused_is_refused() {
     }
 }
 
-/// Null, and objects and lists of nothing.
+/// Null, the default `responseModalities`, and objects and lists of nothing.
 fn says_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
-        Value::Object(map) => map.values().all(says_nothing),
+        Value::Object(map) => map.iter().all(|(name, value)| {
+            says_nothing(value) || (name == "responseModalities" && *value == serde_json::json!(["TEXT"]))
+        }),
         Value::Array(list) => list.iter().all(says_nothing),
         _ => false,
     }

@@ -45,8 +45,9 @@ fn block(part: Part) -> Option<(BlockKind, Vec<Delta>)> {
             (BlockKind::Reasoning { id: part.id, summary: part.summary }, deltas.into_iter().flatten().collect())
         }
         Part::ToolCall(call) => {
+            // The arguments come last: some dialects say the rest at the start of the block.
             let deltas =
-                [Some(Delta::Arguments(call.arguments)), call.signature.map(Delta::Signature), extra(call.extras)];
+                [extra(call.extras), call.signature.map(Delta::Signature), Some(Delta::Arguments(call.arguments))];
             (BlockKind::ToolCall { id: call.id, name: call.name }, deltas.into_iter().flatten().collect())
         }
         Part::Refusal(text) => (BlockKind::Refusal, vec![Delta::Text(text)]),

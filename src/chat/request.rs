@@ -191,9 +191,9 @@ pub struct MediaPart {
 pub enum MediaSource {
     /// Inline, base64 (standard alphabet).
     Base64(String),
-    /// At a URL the provider fetches itself (also `gs://` and Gemini file URIs).
+    /// At a URL the provider fetches itself (also `gs://`).
     Url(String),
-    /// Uploaded to one provider before; means nothing to another.
+    /// Uploaded to one provider before (also the URI of a file in Gemini's files API); means nothing to another.
     FileId {
         /// The dialect whose files API gave the id.
         dialect: DialectId,

@@ -1,7 +1,7 @@
 //! `bifrost serve`: the gateway until it is told to stop.
 
 use super::{Exit, Output};
-use crate::config::{Inputs, Snapshot};
+use crate::config::{Inputs, Watch};
 use crate::observe::{Log, Observer};
 use crate::server::{Gateway, StartError};
 use std::io;
@@ -12,7 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 /// # Errors
 /// Standard error is closed, or no signal can be listened for.
 pub async fn run(inputs: Inputs, output: &mut Output<'_>) -> io::Result<Exit> {
-    let snapshot = match Snapshot::load(&inputs) {
+    let mut watch = Watch::new(inputs.clone());
+    let snapshot = match watch.load() {
         Ok(snapshot) => snapshot,
         Err(error) => {
             output.error(&error.to_string())?;
@@ -36,7 +37,7 @@ pub async fn run(inputs: Inputs, output: &mut Output<'_>) -> io::Result<Exit> {
         }
     };
     let observer = Observer::new(&log);
-    let served = Gateway::serve(inputs, snapshot, observer, stop).await;
+    let served = Gateway::serve(inputs, watch, snapshot, observer, stop).await;
     drop(log);
     match served {
         Ok(()) => Ok(Exit::Ok),

@@ -6,6 +6,7 @@
 pub mod anthropic;
 pub mod gemini;
 pub mod openai_chat;
+pub mod openai_embeddings;
 mod profile;
 
 pub use profile::{Profile, ReasoningStyle, TokenLimitField};

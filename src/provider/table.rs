@@ -13,8 +13,40 @@ use crate::chat::DialectId;
 use crate::dialect::Profile;
 
 /// Every provider known without config, the preferred ones first.
-pub const ROWS: &[ProviderRow] =
-    &[local::MLX_LOCAL, vendors::ANTHROPIC, vendors::OPENAI, vendors::GEMINI, aggregators::OPENROUTER];
+pub const ROWS: &[ProviderRow] = &[
+    local::MLX_LOCAL,
+    vendors::ANTHROPIC,
+    vendors::OPENAI,
+    vendors::GEMINI,
+    vendors::MISTRAL,
+    vendors::DEEPSEEK,
+    vendors::XAI,
+    vendors::MOONSHOT,
+    vendors::ZAI,
+    vendors::ALIBABA,
+    vendors::MINIMAX,
+    vendors::COHERE,
+    hosts::GROQ,
+    hosts::CEREBRAS,
+    hosts::TOGETHER,
+    hosts::FIREWORKS,
+    hosts::DEEPINFRA,
+    hosts::NVIDIA,
+    hosts::SAMBANOVA,
+    hosts::BASETEN,
+    hosts::NEBIUS,
+    hosts::NOVITA,
+    hosts::OLLAMA_CLOUD,
+    aggregators::OPENROUTER,
+    aggregators::VERCEL,
+    aggregators::HUGGINGFACE,
+    aggregators::GITHUB,
+    local::OLLAMA,
+    local::LMSTUDIO,
+    local::VLLM,
+    local::LLAMA_SWAP,
+    local::LLAMA_CPP,
+];
 
 /// What OpenAI-compatible providers in the cloud have in common.
 const COMPATIBLE: ProviderRow = ProviderRow {

@@ -35,6 +35,13 @@ pub(super) fn targets(view: &View<'_>, name: &str, class: &Class) -> Vec<Target>
     for selector in &class.select {
         let mut candidates = candidates(view, name, class, selector);
         candidates.sort_by(|a, b| order(selector.take, a, b));
+        // Without a provider it adds to what is there: another model, and of a local server no second one to load.
+        if selector.provider.is_none() {
+            candidates.retain(|it| {
+                let mut chosen = targets.iter().filter(|(_, _, target)| target.provider.name == it.provider.name);
+                !chosen.any(|(_, _, target)| it.provider.is_local() || target.model == it.model)
+            });
+        }
         for candidate in candidates.into_iter().take(selector.limit.unwrap_or(1)) {
             let reason = reason(name, selector, &candidate);
             let target = Target { provider: candidate.provider.clone(), model: candidate.model, reason };

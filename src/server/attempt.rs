@@ -1,8 +1,8 @@
 //! One call of one target: the body it gets, the answer it gives.
 
+use super::count_tokens;
 use super::exchange::Exchange;
 use super::relay::{Relay, RelayOptions};
-use super::{count_tokens, embeddings};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Response, SignatureOrigin, Usage};
 use crate::dialect;
 use crate::observe::Operation;
@@ -71,9 +71,11 @@ pub struct AnswerFacts {
 pub async fn run(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
     match exchange.operation {
         Operation::Chat => chat(exchange, target).await,
-        Operation::Embeddings => embeddings::run(exchange, target).await,
+        Operation::Embeddings => Err(Failure::from_error(ChatError::new(ErrorKind::Internal, "not yet"))),
         Operation::CountTokens => count_tokens::run(exchange, target).await,
-        Operation::Models => Err(Failure::from_error(ChatError::new(ErrorKind::Internal, "Models are listed, not asked."))),
+        Operation::Models => {
+            Err(Failure::from_error(ChatError::new(ErrorKind::Internal, "Models are listed, not asked.")))
+        }
     }
 }
 
@@ -115,6 +117,7 @@ pub async fn ask(
         url: endpoint.url(path),
         headers: headers(exchange, provider, endpoint).await?,
         body,
+        local_only: exchange.local_only,
         deadline,
         phase,
     };
@@ -193,7 +196,8 @@ fn splice(exchange: &Exchange, provider: &Provider, model: &str) -> Result<Prepa
 
 /// The client's bytes with the model's name in the place of what the client asked for; Gemini names it in the URL.
 pub fn with_model(exchange: &Exchange, model: &str) -> Result<Vec<u8>, ChatError> {
-    let object = Object::scan(&exchange.body).map_err(|error| ChatError::new(ErrorKind::InvalidRequest, error.to_string()))?;
+    let object =
+        Object::scan(&exchange.body).map_err(|error| ChatError::new(ErrorKind::InvalidRequest, error.to_string()))?;
     let mut edits = object.edit();
     if exchange.ingress != DialectId::Gemini {
         edits.set("model", &json::quoted(model));

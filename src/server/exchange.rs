@@ -45,6 +45,8 @@ pub struct Exchange {
     pub asked: String,
     /// `x-bifrost-class`, which goes before the model string.
     pub class: Option<String>,
+    /// Model strings to go on with when the asked one fails, in order.
+    pub fallbacks: Vec<String>,
     /// The client's own limit for a target.
     pub timeout: Option<Duration>,
     /// Nothing may leave the machine for this request.
@@ -87,6 +89,7 @@ impl Exchange {
             json_array: false,
             asked: String::new(),
             class: class.filter(|class| !class.is_empty()),
+            fallbacks: Vec::new(),
             timeout,
             local_only,
             started: Instant::now(),
@@ -109,6 +112,7 @@ impl Exchange {
         })?;
         let named = self.hints.model.clone().or_else(|| object.string("model").map(std::borrow::Cow::into_owned));
         self.stream = self.hints.stream.unwrap_or_else(|| object.boolean("stream") == Some(true));
+        self.fallbacks = fallbacks(&object, &self.headers)?;
         let options = object.raw("stream_options").and_then(|options| Object::scan(options).ok());
         self.include_usage = options.is_some_and(|options| options.boolean("include_usage") == Some(true));
         self.asked = named.or_else(|| self.class.clone()).filter(|model| !model.trim().is_empty()).ok_or_else(|| {
@@ -245,6 +249,16 @@ pub async fn try_targets(exchange: Arc<Exchange>, plan: Plan) -> Result<attempt:
         }
     }
     Err(last.unwrap_or_else(|| Failure::from_error(ChatError::new(ErrorKind::Internal, "The plan had no target."))))
+}
+
+/// The body's `fallbacks`, else the header's.
+fn fallbacks(object: &Object<'_>, headers: &HeaderMap) -> Result<Vec<String>, ChatError> {
+    if let Some(raw) = object.raw("fallbacks").filter(|raw| *raw != b"null") {
+        let wrong = |_| ChatError::invalid("fallbacks", "`fallbacks` must be an array of model strings.");
+        return serde_json::from_slice(raw).map_err(wrong);
+    }
+    let named = header(headers, "x-bifrost-fallbacks").unwrap_or("").split(',');
+    Ok(named.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect())
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

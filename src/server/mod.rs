@@ -10,7 +10,6 @@ mod body;
 
 mod count_tokens;
 mod directory;
-mod embeddings;
 
 mod exchange;
 mod gate;
@@ -28,7 +27,7 @@ mod signatures;
 
 pub use listener::BindError;
 
-use crate::config::{ConfigError, Inputs, Snapshot, state};
+use crate::config::{ConfigError, Inputs, Snapshot, Watch, state};
 use crate::local::{LocalMode, LocalServer, Verdict};
 use crate::observe::Observer;
 use crate::provider::{MLX_LOCAL, Provider};
@@ -87,12 +86,13 @@ pub enum StartError {
 }
 
 impl Gateway {
-    /// Serves until `stop` ends, then lets what runs finish within the grace.
+    /// Serves what `watch` loaded first until `stop` ends, then lets what runs finish within the grace.
     ///
     /// # Errors
     /// The gateway could not start. Once it serves, nothing ends it but `stop`.
     pub async fn serve(
         inputs: Inputs,
+        watch: Watch,
         snapshot: Snapshot,
         observer: Observer,
         stop: impl Future<Output = ()>,
@@ -103,7 +103,7 @@ impl Gateway {
         let listeners = Listeners::bind(&snapshot.server.hosts, snapshot.server.port).await?;
         let server = snapshot.server.clone();
         let gateway = Arc::new(Self::new(inputs, snapshot, observer).await?);
-        let background = gateway.spawn_background();
+        let background = gateway.spawn_background(watch);
         for address in listeners.addresses() {
             info!("listening on http://{address}");
         }

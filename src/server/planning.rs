@@ -54,16 +54,26 @@ impl Gateway {
                 Features::default()
             }
         };
+        let catalogue = self.directory.catalogue();
+        let roles = self.roles();
         let view = View {
             snapshot: &exchange.snapshot,
-            catalogue: &self.directory.catalogue(),
-            roles: &self.roles(),
+            catalogue: &catalogue,
+            roles: &roles,
             is_active: &is_active,
             local_only: exchange.local_only,
         };
         let ask = Ask { model: &exchange.asked, class: exchange.class.as_deref(), features: &features };
-        let planned = plan(&ask, &view);
-        wrong.into_inner().map_or(Ok(planned), Err)
+        let mut planned = plan(&ask, &view);
+        if let Some(error) = wrong.into_inner() {
+            return Err(error);
+        }
+        if let Ok(plan) = &mut planned {
+            for model in &exchange.fallbacks {
+                add_fallback(plan, model, &view)?;
+            }
+        }
+        Ok(planned)
     }
 
     /// The roles of the registry; the last good ones while its file cannot be read, and the log says so once.
@@ -82,6 +92,22 @@ impl Gateway {
             }
         }
     }
+}
+
+/// Adds the targets of a model string that the client wants to go on with.
+fn add_fallback(first: &mut Plan, model: &str, view: &View<'_>) -> Result<(), ChatError> {
+    let ask = Ask { model, class: None, features: &Features::default };
+    let next = plan(&ask, view).map_err(|error| {
+        let message = format!("`fallbacks` names `{model}`, and that cannot be asked: {error}");
+        ChatError::invalid("fallbacks", message).with_code("fallback_unknown")
+    })?;
+    for mut target in next.targets {
+        if !first.targets.iter().any(|known| known.is_same(&target)) {
+            target.reason = format!("a fallback of the client's: {model}");
+            first.targets.push(target);
+        }
+    }
+    Ok(())
 }
 
 /// A client that brought its own key may name models of its vendor that no list of ours knows.

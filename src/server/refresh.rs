@@ -3,6 +3,7 @@
 use super::Gateway;
 use super::directory::now;
 use crate::chat::ChatError;
+use crate::config::Watch;
 use crate::local::{LocalServer, health::Bodies};
 use crate::provider::listing::{self, ListedModel};
 use crate::provider::{Auth, MLX_LOCAL, ModelList, Provider};
@@ -29,12 +30,12 @@ const LOCAL_LIMIT: Duration = Duration::from_secs(3);
 
 impl Gateway {
     /// Starts the background work; it ends with the token.
-    pub fn spawn_background(self: &Arc<Self>) -> CancellationToken {
+    pub fn spawn_background(self: &Arc<Self>, watch: Watch) -> CancellationToken {
         let token = CancellationToken::new();
         let (local, lists, reload) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
         tokio::spawn(token.clone().run_until_cancelled_owned(async move { local.watch_local_server().await }));
         tokio::spawn(token.clone().run_until_cancelled_owned(async move { lists.watch_lists().await }));
-        tokio::spawn(token.clone().run_until_cancelled_owned(async move { reload.watch_config().await }));
+        tokio::spawn(token.clone().run_until_cancelled_owned(async move { reload.watch_config(watch).await }));
         token
     }
 
@@ -157,6 +158,7 @@ impl Gateway {
             url,
             headers,
             body: Bytes::new(),
+            local_only: false,
             deadline,
             phase: Phase::WholeAnswer,
         };

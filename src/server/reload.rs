@@ -8,14 +8,8 @@ use tracing::{error, info, warn};
 
 impl Gateway {
     /// Follows the file.
-    pub async fn watch_config(&self) {
+    pub async fn watch_config(&self, watch: Watch) {
         let (changes, mut changed) = mpsc::unbounded_channel();
-        let mut watch = Watch::new(self.inputs.clone());
-        // What changed between the start and now is a change like any other.
-        let first = watch.load();
-        if first.as_ref().is_ok_and(|snapshot| snapshot.path != self.snapshot().path) {
-            drop(changes.send(first));
-        }
         let follow = watch.run(move |result| drop(changes.send(result)));
         let apply = async {
             while let Some(result) = changed.recv().await {
@@ -38,16 +32,24 @@ impl Gateway {
         let checked = match result {
             Ok(snapshot) => match resolve_client_keys(&snapshot).await {
                 Ok(keys) => Ok((snapshot, keys)),
-                Err(error) => Err(format!("a key of [server] api_keys could not be had: {error}")),
+                Err(error) => {
+                    let message = format!("a key of [server] api_keys could not be had: {error}");
+                    Err((message, snapshot.local.only))
+                }
             },
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err((error.to_string(), error.asks_local_only)),
         };
         let (snapshot, keys) = match checked {
             Ok(checked) => checked,
-            Err(message) => {
+            Err((message, asks_local_only)) => {
                 error!("the changed configuration is not in force: {message}");
                 self.observer.config_reloaded(None);
                 self.config_error.store(Some(Arc::new(message.clone())));
+                if asks_local_only {
+                    // Of a broken file this one wish is heard: it fails closed.
+                    self.mode.declare(true);
+                    self.apply_mode();
+                }
                 return Err(message);
             }
         };

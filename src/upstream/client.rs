@@ -71,21 +71,25 @@ impl Clients {
         Ok(Self { local, cloud: RwLock::new(cloud) })
     }
 
-    /// The client that may go to `url`.
+    /// The client that may go to `url`; `local_only` is the wish of one request.
     ///
     /// # Errors
-    /// The address is not on this machine and local-only mode is on.
-    pub fn for_url(&self, url: &str) -> Result<Destination, LocalUrlError> {
+    /// The address is not on this machine, and local-only mode is on or wished for.
+    pub fn for_url(&self, url: &str, local_only: bool) -> Result<Destination, LocalUrlError> {
         let parsed = Url::parse(url).map_err(|_| LocalUrlError::Invalid(url.to_owned()))?;
         if is_loopback(&parsed) {
             return Ok(self.local.clone());
+        }
+        let not_local = || LocalUrlError::NotLocal(parsed.host_str().unwrap_or("the address").to_owned());
+        if local_only {
+            return Err(not_local());
         }
         if let Cloud::Built(destination) = &*self.cloud.read().unwrap_or_else(|poisoned| poisoned.into_inner()) {
             return Ok(destination.clone());
         }
         let mut cloud = self.cloud.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         match &*cloud {
-            Cloud::Forbidden => Err(LocalUrlError::NotLocal(parsed.host_str().unwrap_or("the address").to_owned())),
+            Cloud::Forbidden => Err(not_local()),
             Cloud::Built(destination) => Ok(destination.clone()),
             Cloud::NotYet => {
                 let client = build_cloud().map_err(|error| LocalUrlError::Invalid(error.to_string()))?;
@@ -171,13 +175,14 @@ mod tests {
     #[test]
     fn local_only_takes_the_cloud_client_away_and_ends_what_runs_through_it() {
         let clients = Clients::new(false).unwrap();
-        let before = clients.for_url("https://192.0.2.1/").unwrap();
+        let before = clients.for_url("https://192.0.2.1/", false).unwrap();
         assert!(!before.revoked.is_cancelled());
+        assert!(matches!(clients.for_url("https://192.0.2.1/", true), Err(LocalUrlError::NotLocal(_))));
         clients.set_local_only(true);
         assert!(before.revoked.is_cancelled());
-        assert!(matches!(clients.for_url("https://192.0.2.1/"), Err(LocalUrlError::NotLocal(_))));
-        assert!(clients.for_url("http://127.0.0.1:1/").is_ok());
+        assert!(matches!(clients.for_url("https://192.0.2.1/", false), Err(LocalUrlError::NotLocal(_))));
+        assert!(clients.for_url("http://127.0.0.1:1/", false).is_ok());
         clients.set_local_only(false);
-        assert!(!clients.for_url("https://192.0.2.1/").unwrap().revoked.is_cancelled());
+        assert!(!clients.for_url("https://192.0.2.1/", false).unwrap().revoked.is_cancelled());
     }
 }

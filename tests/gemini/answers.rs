@@ -36,6 +36,12 @@ fn foreign_answer() -> Response {
                 id: Some("rs_1".into()),
                 ..ReasoningPart::default()
             }),
+            Part::Reasoning(ReasoningPart {
+                text: "a summary without a proof".into(),
+                summary: true,
+                id: Some("rs_2".into()),
+                ..ReasoningPart::default()
+            }),
             Part::Text {
                 text: "so".into(),
                 cache: None,

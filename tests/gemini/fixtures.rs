@@ -55,3 +55,9 @@ fn a_stream_with_arguments_in_pieces() {
 fn a_quota_of_the_minute() {
     assert_debug_snapshot!(Gemini.parse_error(429, include_bytes!("../fixtures/gemini/error_quota.json")));
 }
+
+#[test]
+fn the_history_of_a_python_chat_after_a_stream() {
+    let request = request("gemini-2.5-flash", &json(include_str!("../fixtures/gemini/request_python_chat.json")));
+    assert_debug_snapshot!(request.messages);
+}

@@ -45,7 +45,7 @@ fn a_stream_that_fails_says_so() {
     for (stream, kind) in [
         (String::new(), ErrorKind::Upstream),
         (": only a comment\n\n".to_owned(), ErrorKind::Upstream),
-        (sse(&[started.clone()]), ErrorKind::Upstream),
+        (sse(std::slice::from_ref(&started)), ErrorKind::Upstream),
         (sse(&[json!({ "usageMetadata": { "promptTokenCount": 1 } })]), ErrorKind::Upstream),
         (
             sse(&[started.clone(), json!({ "error": { "code": 503, "status": "UNAVAILABLE", "message": "busy" } })]),
@@ -80,7 +80,7 @@ fn one_unreadable_event_is_left_out_and_counted() {
 #[test]
 fn a_blocked_prompt_is_an_answer_without_parts() {
     let block = json!({ "promptFeedback": { "blockReason": "SAFETY" }, "modelVersion": "m", "responseId": "r" });
-    let streamed = events(&sse(&[block.clone()]));
+    let streamed = events(&sse(std::slice::from_ref(&block)));
     let response = collected(&streamed);
     assert_eq!(response, Gemini.parse_response(block.to_string().as_bytes()).unwrap());
     assert_eq!(response.candidates[0].stop, Some(StopReason::ContentFilter));

@@ -28,7 +28,7 @@ pub(super) struct Decoder {
     has_events: bool,
     has_stop: bool,
     is_over: bool,
-    /// The start of a body that is no event stream, for the error.
+    /// A body that is no event stream.
     stray: Vec<u8>,
 }
 
@@ -46,7 +46,7 @@ enum Open {
 }
 
 /// How much of a body that is no event stream is kept, in bytes.
-const MAX_STRAY: usize = 4_096;
+const MAX_STRAY: usize = 4 * 1024 * 1024;
 
 impl StreamDecoder for Decoder {
     fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>) {
@@ -80,7 +80,7 @@ impl StreamDecoder for Decoder {
         } else if self.stray.iter().all(u8::is_ascii_whitespace) {
             ChatError::new(ErrorKind::Upstream, "the provider sent an empty stream")
         } else {
-            error::parse_in_success(&self.stray)
+            return self.whole_answer(out);
         };
         self.fail(error, out);
     }
@@ -153,6 +153,17 @@ impl Decoder {
             }
             // `ping`, and whatever comes later: the API's versioning page says that new events may be added.
             _ => Ok(()),
+        }
+    }
+
+    /// Some servers answer a request for a stream with one JSON body.
+    fn whole_answer(&mut self, out: &mut Vec<Event>) {
+        match response::parse(&self.stray) {
+            Ok(response) => {
+                self.is_over = true;
+                out.extend(response.into_events());
+            }
+            Err(error) => self.fail(error, out),
         }
     }
 

@@ -43,6 +43,8 @@ struct Block {
     /// What came while another block was being written.
     waiting: Vec<Delta>,
     is_stopped: bool,
+    /// Its proof is written.
+    is_signed: bool,
     /// Its index on the wire, once it has begun there.
     wire: Option<usize>,
     /// Fields for its start.
@@ -259,6 +261,7 @@ impl Block {
             kind,
             waiting: Vec::new(),
             is_stopped: false,
+            is_signed: false,
             wire: None,
             extras: Extras::default(),
             after: Vec::new(),
@@ -281,6 +284,7 @@ impl Block {
             }
             (BlockKind::Reasoning { .. }, Delta::Signature(signature)) => {
                 let sealed = self.seal_reasoning(Some(signature), sink.losses);
+                self.is_signed = true;
                 let index = self.begin(next, sink);
                 sink.block_delta(index, &json!({"type": "signature_delta", "signature": sealed}));
             }
@@ -341,8 +345,7 @@ impl Block {
             BlockKind::Reasoning { .. } => {
                 let mut block = typed("thinking");
                 block.insert("thinking".to_owned(), json!(""));
-                // The id is known now and the proof is not; a proof that comes later replaces this one.
-                block.insert("signature".to_owned(), json!(self.seal_reasoning(None, sink.losses)));
+                block.insert("signature".to_owned(), json!(self.early_signature(sink.losses)));
                 block
             }
             BlockKind::ToolCall { id, name } => {
@@ -373,6 +376,10 @@ impl Block {
             _ => {}
         }
         if let Some(index) = self.wire {
+            if matches!(self.kind, BlockKind::Reasoning { .. }) && !self.is_signed {
+                let mark = self.seal_reasoning(None, sink.losses);
+                sink.block_delta(index, &json!({"type": "signature_delta", "signature": mark}));
+            }
             sink.block_stop(index);
         }
         if let Some(signature) = &self.text_signature {
@@ -384,6 +391,15 @@ impl Block {
         }
         for data in std::mem::take(&mut self.after) {
             redacted(&data, next, sink);
+        }
+    }
+
+    /// What stands for the proof at the start of reasoning: nothing, as the API does it, or the id where there is one. A proof
+    /// that comes later replaces it.
+    fn early_signature(&self, losses: &mut Losses) -> String {
+        match self.kind {
+            BlockKind::Reasoning { id: None, summary: false } => String::new(),
+            _ => self.seal_reasoning(None, losses),
         }
     }
 

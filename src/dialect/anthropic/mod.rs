@@ -9,20 +9,20 @@ mod decode;
 mod encode;
 mod error;
 mod fields;
+mod foreign_signatures;
 mod generation;
 mod media;
 mod request;
 mod response;
 mod sealed;
 mod stop;
-mod strip;
 mod thinking;
 mod tools;
 mod turns;
 mod usage;
 
 pub use count_tokens::{COUNT_TOKENS_PATH, parse_count_response, write_count_request, write_count_response};
-pub use strip::strip_foreign_signatures;
+pub use foreign_signatures::strip_foreign_signatures;
 pub use tools::tool_name;
 
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};

@@ -8,7 +8,7 @@
 //! | `@call:<id>` | the tool call with this id, wherever it stands in the message |
 //! | `@text` | the text right before |
 //! | `@blank` | a text of no characters, on its own |
-//! | `@item:<id>` | reasoning that has an id |
+//! | `@item:<id>` | reasoning that has an id, or (without one) no signature at all: so it is known as foreign later |
 //! | `@summary:<id>` | reasoning that is a summary, with or without an id |
 //!
 //! None of the vendors' own values starts with `@`: they are base64.
@@ -43,8 +43,8 @@ impl Place {
 /// What a client is given for `signature`. `None`: an own signature, which cannot be sealed, in a place this dialect lacks.
 pub(super) fn seal(place: &Place, signature: Option<&Signature>) -> Option<String> {
     let line = match place {
-        Place::Reasoning { id: None, summary: false } => {
-            return Some(signature.map_or_else(String::new, |s| s.seal(NATIVE)));
+        Place::Reasoning { id: None, summary: false } if signature.is_some() => {
+            return signature.map(|signature| signature.seal(NATIVE));
         }
         Place::Reasoning { id, summary } => {
             let kind = if *summary { "summary" } else { "item" };
@@ -65,6 +65,10 @@ pub(super) fn open(text: &str) -> (Place, Option<Signature>) {
         return (Place::PLAIN, None);
     }
     let signature = Signature::open(NATIVE, text);
+    if signature.origin == NATIVE && text.starts_with(Signature::SEALED_PREFIX) {
+        // Damaged on its way (some clients join the parts of a stream): nobody's proof any more.
+        return (Place::PLAIN, None);
+    }
     let placed = (signature.origin != NATIVE).then(|| signature.value.split_once('\n')).flatten();
     let Some((place, value)) = placed.and_then(|(line, value)| Some((place(line)?, value))) else {
         return (Place::PLAIN, Some(signature));
@@ -121,6 +125,12 @@ mod tests {
         assert_eq!(seal(&Place::PLAIN, Some(&own)).as_deref(), Some("EqQB"));
         assert_eq!(open("EqQB"), (Place::PLAIN, Some(own.clone())));
         assert_eq!(seal(&Place::Call("c".into()), Some(&own)), None);
+    }
+
+    #[test]
+    fn a_damaged_seal_is_no_signature() {
+        let sealed = seal(&Place::PLAIN, Some(&Signature::new(SignatureOrigin::Gemini, "CiQB"))).unwrap();
+        assert_eq!(open(&format!("{sealed}=x")), (Place::PLAIN, None));
     }
 
     #[test]

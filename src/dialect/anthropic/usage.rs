@@ -37,9 +37,7 @@ impl Tally {
 
     /// The neutral counts; `None` while nothing was counted.
     pub(super) fn usage(&self) -> Option<Usage> {
-        if self.input.or(self.output).is_none() {
-            return None;
-        }
+        self.input.or(self.output)?;
         let parts = [self.input, self.cache_read, self.cache_write];
         Some(Usage {
             input: parts.into_iter().flatten().fold(0, u64::saturating_add),

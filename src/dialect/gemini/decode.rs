@@ -259,7 +259,8 @@ impl Chunks {
 
     fn read_reasoning(&mut self, candidate: u32, part: ReasoningPart, out: &mut Vec<Event>) {
         let index = match self.lanes.get(&candidate).and_then(|lane| lane.open.as_ref()) {
-            Some(Open::Reasoning(index)) => *index,
+            // What names an item of its own begins one.
+            Some(Open::Reasoning(index)) if part.id.is_none() && !part.summary => *index,
             _ => {
                 let kind = BlockKind::Reasoning { id: part.id, summary: part.summary };
                 self.open(candidate, kind, Open::Reasoning, out)

@@ -162,7 +162,19 @@ fn push(messages: &mut Vec<Message>, role: Role, parts: impl Iterator<Item = Par
         return;
     }
     match messages.last_mut() {
-        Some(last) if role != Role::User && last.role == role => last.parts.extend(parts),
+        Some(last) if role != Role::User && last.role == role => {
+            let mut parts = parts.into_iter().peekable();
+            // The text of one chunk goes on in the next.
+            if let (Some(Part::Text { text, signature: None, extras, .. }), Some(Part::Text { signature: None, .. })) =
+                (last.parts.last_mut(), parts.peek())
+                && extras.is_empty()
+                && let Some(Part::Text { text: more, extras: later, .. }) = parts.next()
+            {
+                text.push_str(&more);
+                *extras = later;
+            }
+            last.parts.extend(parts);
+        }
         _ => messages.push(Message::new(role, parts)),
     }
 }
@@ -205,6 +217,10 @@ fn read_config(mut config: Fields, request: &mut Request, extras: &mut Map<Strin
         request.reasoning = Some(thinking::read(thinking_config, extras));
     }
     request.output = read_output(&mut config);
+    // Text is what every model answers with anyway; clients of pydantic-ai always say so.
+    if let Some(modalities) = config.take("responseModalities").filter(|value| *value != json!(["TEXT"])) {
+        config.put("responseModalities", modalities);
+    }
     config.rest_into("generationConfig", extras);
     Ok(())
 }

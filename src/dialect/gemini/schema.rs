@@ -9,6 +9,7 @@ pub(super) fn to_json_schema(schema: Value) -> Value {
     let Value::Object(members) = schema else { return schema };
     let mut out = Map::new();
     let mut nullable = false;
+    let mut order = Value::Null;
     for (name, value) in members {
         match (name.as_str(), value) {
             ("nullable", Value::Bool(flag)) => nullable = flag,
@@ -27,8 +28,7 @@ pub(super) fn to_json_schema(schema: Value) -> Value {
             ("anyOf" | "any_of", value) => put(&mut out, "anyOf", each_item(value)),
             ("allOf" | "oneOf" | "prefixItems", value) => put(&mut out, &name, each_item(value)),
             ("example", value) => put(&mut out, "examples", json!([value])),
-            // The order in which the model writes the members; JSON Schema has no word for it, and ignores this one.
-            ("propertyOrdering" | "property_ordering", value) => put(&mut out, "propertyOrdering", value),
+            ("propertyOrdering" | "property_ordering", value) => order = value,
             (_, value) => match limit(&name) {
                 // proto3 JSON writes 64-bit integers as strings.
                 Some(limit) => {
@@ -41,6 +41,9 @@ pub(super) fn to_json_schema(schema: Value) -> Value {
     }
     if nullable {
         allow_null(&mut out);
+    }
+    if let (Some(Value::Object(properties)), Value::Array(order)) = (out.get_mut("properties"), order) {
+        sort(properties, &order);
     }
     Value::Object(out)
 }
@@ -55,6 +58,16 @@ fn limit(name: &str) -> Option<&'static str> {
         "minProperties" | "min_properties" => "minProperties",
         _ => return None,
     })
+}
+
+/// Puts members into the order that `propertyOrdering` names. JSON Schema has no word for it, and models keep to the order
+/// in which the members stand.
+fn sort(properties: &mut Map<String, Value>, order: &[Value]) {
+    let named: Vec<(String, Value)> =
+        order.iter().filter_map(|name| properties.shift_remove_entry(name.as_str()?)).collect();
+    let rest = std::mem::take(properties);
+    properties.extend(named);
+    properties.extend(rest);
 }
 
 fn allow_null(schema: &mut Map<String, Value>) {
@@ -116,7 +129,11 @@ mod tests {
                 "list": {"type": "ARRAY", "min_items": "1", "items": {"any_of": [{"type": "INTEGER"}], "nullable": true}},
             },
             "required": ["type"],
+            "propertyOrdering": ["list", "type"],
         });
+        let ordered: Vec<String> =
+            to_json_schema(schema.clone())["properties"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(ordered, ["list", "type"]);
         assert_eq!(
             to_json_schema(schema),
             json!({

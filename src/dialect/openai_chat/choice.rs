@@ -4,9 +4,7 @@ use super::audio::AudioPieces;
 use super::fields::{Fields, says_something};
 use super::reasoning::{self, Detail, DetailContent};
 use super::{content, response, tool_call};
-use crate::chat::{
-    BlockKind, ChatError, Delta, DialectId, Event, Extras, Part, Signature, StopReason,
-};
+use crate::chat::{BlockKind, ChatError, Delta, DialectId, Event, Extras, Part, Signature, StopReason};
 use serde_json::{Map, Value};
 
 /// Where the events go, and the number of the next block.
@@ -178,7 +176,10 @@ impl Choice {
         }
         self.read_logprobs(logprobs, steps);
         self.said_something |= steps.events.len() > first;
-        let stop = response::read_stop(word.as_ref().and_then(Value::as_str).filter(|word| !word.is_empty()), !self.calls.is_empty())?;
+        let stop = response::read_stop(
+            word.as_ref().and_then(Value::as_str).filter(|word| !word.is_empty()),
+            !self.calls.is_empty(),
+        )?;
         let (stop, sequence) = response::with_sequence(stop, &mut choice);
         for (key, value) in choice.telling_extras().fields {
             self.extras.insert(key, value);
@@ -241,7 +242,9 @@ impl Choice {
         if let Some(call) = delta.take("function_call").filter(says_something) {
             self.read_call(Value::Object(Map::from_iter([("function".to_owned(), call)])), steps);
         }
-        if let Some(Value::String(proof)) = delta.get("extra_content").and_then(|value| value.pointer("/google/thought_signature")) {
+        if let Some(Value::String(proof)) =
+            delta.get("extra_content").and_then(|value| value.pointer("/google/thought_signature"))
+        {
             let proof = Signature::new(crate::chat::SignatureOrigin::Gemini, proof.clone());
             if let Some(block) = self.text {
                 tool_call::take_google_proof(&mut delta);
@@ -316,7 +319,9 @@ impl Choice {
             _ => Vec::new(),
         };
         // Where both say it, the details say more.
-        let told = details.iter().any(|detail| matches!(&detail.content, DetailContent::Text { text, .. } if !text.is_empty()));
+        let told = details
+            .iter()
+            .any(|detail| matches!(&detail.content, DetailContent::Text { text, .. } if !text.is_empty()));
         if !told {
             self.think(&plain, steps);
         }
@@ -488,7 +493,11 @@ impl Choice {
             }
             // An id that comes only after the first delta.
             return self.calls.iter().rposition(|call| {
-                !call.closed && !call.has_own_id && call.block.is_none() && position.is_some() && call.position == position
+                !call.closed
+                    && !call.has_own_id
+                    && call.block.is_none()
+                    && position.is_some()
+                    && call.position == position
             });
         }
         let slot = match position {
@@ -550,7 +559,8 @@ impl Choice {
 impl Call {
     /// The arguments are a complete JSON value.
     fn is_whole(&self) -> bool {
-        self.arguments.trim_end().ends_with('}') && serde_json::from_str::<serde::de::IgnoredAny>(&self.arguments).is_ok()
+        self.arguments.trim_end().ends_with('}')
+            && serde_json::from_str::<serde::de::IgnoredAny>(&self.arguments).is_ok()
     }
 }
 

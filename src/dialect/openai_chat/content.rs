@@ -85,26 +85,29 @@ fn read_media(mut fields: Fields, key: &str, kind: MediaKind) -> Result<Part, Ch
     };
     let name = inner.string("filename")?.or(fields.string("document_name")?).filter(|name| name != UNNAMED);
     let detail = inner.string("detail")?;
-    let (source, media_type) = match kind {
-        MediaKind::Audio => {
-            let data = inner.string("data")?.ok_or_else(|| missing(&format!("{path}.data")))?;
-            let format = inner.string("format")?;
-            match read_url(&data) {
-                (MediaSource::Url(url), _) if !url.starts_with("http") => {
-                    (MediaSource::Base64(data), format.as_deref().map(audio_type))
+    let (source, media_type) =
+        match kind {
+            MediaKind::Audio => {
+                let data = inner.string("data")?.ok_or_else(|| missing(&format!("{path}.data")))?;
+                let format = inner.string("format")?;
+                match read_url(&data) {
+                    (MediaSource::Url(url), _) if !url.starts_with("http") => {
+                        (MediaSource::Base64(data), format.as_deref().map(audio_type))
+                    }
+                    (source, media_type) => (source, media_type.or(format.as_deref().map(audio_type))),
                 }
-                (source, media_type) => (source, media_type.or(format.as_deref().map(audio_type))),
             }
-        }
-        _ => {
-            if let Some(id) = inner.string("file_id")? {
-                (MediaSource::FileId { dialect: DialectId::OpenAiChat, id }, None)
-            } else {
-                let url = inner.string("url")?.or(inner.string("file_data")?);
-                read_url(&url.ok_or_else(|| missing(&format!("{path}.{}", if key == "file" { "file_data" } else { "url" })))?)
+            _ => {
+                if let Some(id) = inner.string("file_id")? {
+                    (MediaSource::FileId { dialect: DialectId::OpenAiChat, id }, None)
+                } else {
+                    let url = inner.string("url")?.or(inner.string("file_data")?);
+                    read_url(&url.ok_or_else(|| {
+                        missing(&format!("{path}.{}", if key == "file" { "file_data" } else { "url" }))
+                    })?)
+                }
             }
-        }
-    };
+        };
     for (key, value) in inner.rest() {
         fields.put_back(&key, value);
     }
@@ -135,7 +138,12 @@ pub(super) fn read_cache(fields: &mut Fields) -> Option<CacheMarker> {
 }
 
 /// Writes `cache_control` into `object` where the provider takes it.
-pub(super) fn write_cache(cache: Option<&CacheMarker>, taken: bool, object: &mut Map<String, Value>, losses: &mut Losses) {
+pub(super) fn write_cache(
+    cache: Option<&CacheMarker>,
+    taken: bool,
+    object: &mut Map<String, Value>,
+    losses: &mut Losses,
+) {
     let Some(cache) = cache else { return };
     if !taken {
         losses.dropped("cache_control");
@@ -196,7 +204,9 @@ fn write_part(part: &Part, cache_markers: bool, losses: &mut Losses) -> Option<V
             object.insert("type".into(), json!("refusal"));
             object.insert("refusal".into(), json!(text));
         }
-        Part::Foreign { dialect: DialectId::OpenAiChat, value } if !reasoning::is_detail(value) => return Some(value.clone()),
+        Part::Foreign { dialect: DialectId::OpenAiChat, value } if !reasoning::is_detail(value) => {
+            return Some(value.clone());
+        }
         Part::Foreign { dialect: DialectId::OpenAiChat, .. } => return None,
         Part::Foreign { value, .. } => {
             losses.dropped(foreign_name(value));
@@ -219,7 +229,8 @@ fn without_answers(extras: &Extras) -> Extras {
 
 /// How a part that only another dialect knows is called in the losses: its type, never its content.
 pub(super) fn foreign_name(value: &Value) -> String {
-    let name = value.get("type").and_then(Value::as_str).or_else(|| value.as_object()?.keys().next().map(String::as_str));
+    let name =
+        value.get("type").and_then(Value::as_str).or_else(|| value.as_object()?.keys().next().map(String::as_str));
     name.unwrap_or("part").to_owned()
 }
 

@@ -35,7 +35,10 @@ impl StreamDecoder for Decoder {
             return;
         }
         if let Err(found) = self.parser.push(bytes) {
-            self.fail(ChatError::new(ErrorKind::Upstream, format!("The provider's stream cannot be read: {found}.")), out);
+            self.fail(
+                ChatError::new(ErrorKind::Upstream, format!("The provider's stream cannot be read: {found}.")),
+                out,
+            );
             return;
         }
         while let Some(event) = self.parser.next_event() {
@@ -91,7 +94,9 @@ impl Decoder {
             return self.fail(error::parse(502, data.as_bytes()), out);
         }
         match value {
-            Value::Object(map) if map.contains_key("choices") || map.contains_key("usage") || map.contains_key("id") => {
+            Value::Object(map)
+                if map.contains_key("choices") || map.contains_key("usage") || map.contains_key("id") =>
+            {
                 self.chunk(Fields::new(map, ""), out);
             }
             _ => out.push(Event::Skipped { why: "an event that is no chunk".to_owned() }),

@@ -2,9 +2,7 @@
 
 use super::content::{self, foreign_name, write_extras};
 use super::{audio, error, reasoning, tool_call, usage, words};
-use crate::chat::{
-    BlockKind, Delta, DialectId, Event, Extras, Losses, MediaPart, ReasoningPart, Signature, Usage,
-};
+use crate::chat::{BlockKind, Delta, DialectId, Event, Extras, Losses, MediaPart, ReasoningPart, Signature, Usage};
 use crate::dialect::{StreamEncoder, StreamOptions};
 use crate::wire::sse::write_event;
 use serde_json::{Map, Value, json};
@@ -173,7 +171,9 @@ impl Encoder {
                     written.push(json!({}));
                 }
             }
-            (State::Reasoning { part, entry, told }, delta) => written.extend(reasoning_delta(part, *entry, told, delta)),
+            (State::Reasoning { part, entry, told }, delta) => {
+                written.extend(reasoning_delta(part, *entry, told, delta))
+            }
             (State::Call { number, id, name, begun, has_arguments }, delta) => {
                 let fresh = !std::mem::replace(begun, true);
                 if fresh {

@@ -28,7 +28,9 @@ pub(super) fn in_answer(value: &Value) -> Option<ChatError> {
     let has_choices = value.get("choices").is_some();
     match error {
         Some(_) => Some(read_value(200, value)),
-        None if !has_choices && (value.get("detail").is_some() || value["object"] == "error") => Some(read_value(200, value)),
+        None if !has_choices && (value.get("detail").is_some() || value["object"] == "error") => {
+            Some(read_value(200, value))
+        }
         None => None,
     }
 }
@@ -82,7 +84,8 @@ fn read_fastapi(status: u16, list: &[Value]) -> ChatError {
             text
         })
         .collect();
-    let message = if texts.is_empty() { format!("The provider answered with status {status}.") } else { texts.join("; ") };
+    let message =
+        if texts.is_empty() { format!("The provider answered with status {status}.") } else { texts.join("; ") };
     let code = list.first().and_then(|entry| entry.get("type")).and_then(Value::as_str).map(str::to_owned);
     ChatError { param, code, ..ChatError::new(kind_of(status, "", ""), quoted(&message)) }
 }
@@ -115,7 +118,8 @@ fn read_object(status: u16, error: &Map<String, Value>) -> ChatError {
     });
     // An error inside an answer that says 200 names its status itself.
     let status = if status < 400 { numeric.unwrap_or(status) } else { status };
-    let code = text_of("code").or_else(|| text_of("status")).or_else(|| text_of("error_code")).or_else(|| text_of("type"));
+    let code =
+        text_of("code").or_else(|| text_of("status")).or_else(|| text_of("error_code")).or_else(|| text_of("type"));
     let metadata = error.get("metadata");
     let mut message = match (text_of("message"), error.get("message")) {
         (Some(message), _) => message.to_owned(),
@@ -265,7 +269,10 @@ mod tests {
 
     #[test]
     fn fastapi_errors_of_vllm_mlx_are_mended() {
-        let error = parsed(422, r#"{"detail":[{"type":"missing","loc":["body","messages",0,"content"],"msg":"Field required","input":"my secret"}]}"#);
+        let error = parsed(
+            422,
+            r#"{"detail":[{"type":"missing","loc":["body","messages",0,"content"],"msg":"Field required","input":"my secret"}]}"#,
+        );
         assert_eq!(error.kind, ErrorKind::InvalidRequest);
         assert_eq!(error.param.as_deref(), Some("messages[0].content"));
         assert_eq!(error.message, "messages[0].content: Field required");
@@ -280,10 +287,22 @@ mod tests {
         let cases = [
             (429, r#"{"error":{"message":"m","code":"insufficient_quota"}}"#, ErrorKind::QuotaExceeded),
             (400, r#"{"error":{"message":"m","code":"context_length_exceeded"}}"#, ErrorKind::ContextTooLong),
-            (400, r#"{"error":{"message":"This model's maximum context length is 9 tokens."}}"#, ErrorKind::ContextTooLong),
-            (400, r#"{"error":{"message":"m","code":"content_filter","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#, ErrorKind::ContentFilter),
+            (
+                400,
+                r#"{"error":{"message":"This model's maximum context length is 9 tokens."}}"#,
+                ErrorKind::ContextTooLong,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"m","code":"content_filter","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#,
+                ErrorKind::ContentFilter,
+            ),
             (400, r#"{"error":"Incorrect API key provided: k***y."}"#, ErrorKind::Authentication),
-            (400, r#"[{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT"}}]"#, ErrorKind::Authentication),
+            (
+                400,
+                r#"[{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT"}}]"#,
+                ErrorKind::Authentication,
+            ),
             (404, r#"{"error":{"code":"DeploymentNotFound","message":"m"}}"#, ErrorKind::NotFound),
             (402, r#"{"error":{"message":"Insufficient Balance"}}"#, ErrorKind::QuotaExceeded),
             (502, "", ErrorKind::Upstream),
@@ -311,8 +330,20 @@ mod tests {
     fn every_kind_is_read_as_it_was_written() {
         use ErrorKind::*;
         for kind in [
-            InvalidRequest, Authentication, Permission, NotFound, TooLarge, RateLimited, QuotaExceeded, ContextTooLong,
-            ContentFilter, Overloaded, Upstream, Unavailable, Timeout, Cancelled,
+            InvalidRequest,
+            Authentication,
+            Permission,
+            NotFound,
+            TooLarge,
+            RateLimited,
+            QuotaExceeded,
+            ContextTooLong,
+            ContentFilter,
+            Overloaded,
+            Upstream,
+            Unavailable,
+            Timeout,
+            Cancelled,
         ] {
             let mut error = ChatError::new(kind, "what happened");
             error.request_id = Some("req-1".into());

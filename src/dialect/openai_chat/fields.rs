@@ -67,9 +67,7 @@ impl Fields {
     pub(in crate::dialect) fn decimal(&mut self, key: &str) -> Result<Option<f64>, ChatError> {
         match self.take(key) {
             None => Ok(None),
-            Some(other) => {
-                other.as_f64().map(Some).ok_or_else(|| wrong_type(&self.path_of(key), "a decimal", &other))
-            }
+            Some(other) => other.as_f64().map(Some).ok_or_else(|| wrong_type(&self.path_of(key), "a decimal", &other)),
         }
     }
 
@@ -160,5 +158,7 @@ pub(in crate::dialect) fn missing(path: &str) -> ChatError {
 fn whole(number: &Number) -> Option<i64> {
     // JavaScript clients write 100 as 100.0 where they computed it.
     #[allow(clippy::cast_possible_truncation)]
-    number.as_i64().or_else(|| number.as_f64().filter(|value| value.fract() == 0.0 && value.abs() < 9e15).map(|v| v as i64))
+    number
+        .as_i64()
+        .or_else(|| number.as_f64().filter(|value| value.fract() == 0.0 && value.abs() < 9e15).map(|v| v as i64))
 }

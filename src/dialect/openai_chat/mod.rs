@@ -14,17 +14,17 @@ mod reasoning;
 mod response;
 mod tool_call;
 pub(super) mod usage;
-mod usage_chunk;
 mod words;
 mod write_messages;
 mod write_request;
-
-pub use usage_chunk::usage_of;
 
 pub mod usage_chunk;
 
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
+
+/// The name of a schema that has none: OpenAI asks for one, other dialects have none.
+const UNNAMED_SCHEMA: &str = "response";
 
 /// OpenAI Chat Completions.
 pub struct OpenAiChat;

@@ -15,7 +15,8 @@ pub(super) fn read(value: Option<Value>) -> Result<Vec<Message>, ChatError> {
         Some(other) => return Err(wrong_type("messages", "an array of objects", &other)),
     };
     if list.is_empty() {
-        let message = "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.";
+        let message =
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.";
         return Err(invalid("messages", message).with_code("empty_array"));
     }
     let mut messages: Vec<Message> = Vec::with_capacity(list.len());

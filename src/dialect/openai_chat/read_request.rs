@@ -18,7 +18,9 @@ pub(super) fn read(body: &[u8], url: &UrlHints) -> Result<Request, ChatError> {
     let mut fields = Fields::of(value, "")?;
     let model = match fields.string("model")?.filter(|model| !model.is_empty()).or_else(|| url.model.clone()) {
         Some(model) => model,
-        None => return Err(invalid("model", "you must provide a model parameter").with_code("missing_required_parameter")),
+        None => {
+            return Err(invalid("model", "you must provide a model parameter").with_code("missing_required_parameter"));
+        }
     };
     let messages = read_messages::read(fields.take("messages"))?;
     let mut request = Request {
@@ -136,9 +138,11 @@ fn object_choice(map: &Map<String, Value>) -> Option<ToolChoice> {
             let required = allowed.get("mode").and_then(Value::as_str) == Some("required");
             Some(ToolChoice::Among { names, required })
         }
-        Some("function") | None => {
-            map.get("function").and_then(name_in).or_else(|| name_in(&Value::Object(map.clone()))).map(ToolChoice::Named)
-        }
+        Some("function") | None => map
+            .get("function")
+            .and_then(name_in)
+            .or_else(|| name_in(&Value::Object(map.clone())))
+            .map(ToolChoice::Named),
         Some(_) => None,
     }
 }
@@ -265,7 +269,7 @@ fn read_output(fields: &mut Fields) -> Result<Option<OutputFormat>, ChatError> {
             let path = format.path_of("json_schema");
             let mut schema = format.object("json_schema")?.ok_or_else(|| missing(&path))?;
             Ok(Some(OutputFormat::JsonSchema {
-                name: schema.string("name")?,
+                name: schema.string("name")?.filter(|name| name != super::UNNAMED_SCHEMA),
                 description: schema.string("description")?,
                 schema: schema.take("schema").unwrap_or_else(|| json!({})),
                 strict: schema.boolean("strict")?,

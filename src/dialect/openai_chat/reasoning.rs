@@ -41,7 +41,9 @@ impl Detail {
             Some("reasoning.text") => DetailContent::Text {
                 text: text_of("text").unwrap_or_default().to_owned(),
                 summary: false,
-                signature: text_of("signature").filter(|value| !value.is_empty()).map(|value| Signature::open(origin, value)),
+                signature: text_of("signature")
+                    .filter(|value| !value.is_empty())
+                    .map(|value| Signature::open(origin, value)),
             },
             Some("reasoning.summary") => DetailContent::Text {
                 text: text_of("summary").unwrap_or_default().to_owned(),
@@ -65,7 +67,9 @@ impl Detail {
     pub(super) fn proof_of_part(&self) -> Option<(&str, &Signature)> {
         match (&self.content, self.id.as_deref()) {
             (DetailContent::Encrypted(proof), Some(id))
-                if proof.origin == SignatureOrigin::Gemini || id.starts_with(TEXT_MARK) || id.starts_with(MEDIA_MARK) =>
+                if proof.origin == SignatureOrigin::Gemini
+                    || id.starts_with(TEXT_MARK)
+                    || id.starts_with(MEDIA_MARK) =>
             {
                 Some((id, proof))
             }
@@ -202,9 +206,11 @@ pub(super) fn write_part(part: &ReasoningPart, index: usize, list: &mut Vec<Valu
     let format = proof.map(|proof| words::format(proof.origin));
     let mut id = part.id.as_deref();
     // The id belongs to the encrypted entry where there is one: that is what the vendor looks up.
-    let encrypted = part.encrypted.as_ref().map(|proof| entry("reasoning.encrypted", id.take(), format, index, |map| {
-        map.insert("data".into(), json!(proof.value));
-    }));
+    let encrypted = part.encrypted.as_ref().map(|proof| {
+        entry("reasoning.encrypted", id.take(), format, index, |map| {
+            map.insert("data".into(), json!(proof.value));
+        })
+    });
     if !part.text.is_empty() || part.signature.is_some() || encrypted.is_none() {
         let kind = if part.summary { "reasoning.summary" } else { "reasoning.text" };
         list.push(entry(kind, id, format, index, |map| {

@@ -1,9 +1,9 @@
 //! A whole answer, read and written (`chat.completion`).
 
+use super::content::write_extras;
 use super::fields::{Fields, says_something};
 use super::read_messages::read_answer;
 use super::write_messages::{Takes, write_answer};
-use super::content::write_extras;
 use super::{audio, error, usage, words};
 use crate::chat::{Candidate, ChatError, DialectId, ErrorKind, Extras, Losses, Part, Response, StopReason};
 use serde_json::{Map, Value, json};
@@ -185,7 +185,13 @@ pub(super) fn write(response: &Response, losses: &mut Losses) -> Vec<u8> {
         let choice = choices.iter_mut().find(|choice| choice.get("index").and_then(Value::as_u64) == index);
         if let (Some(Value::Object(choice)), Some(more)) = (choice, more.as_object()) {
             for (key, value) in more {
-                choice.entry(key.clone()).or_insert_with(|| value.clone());
+                match (choice.get_mut(key), value) {
+                    (Some(Value::Object(message)), Value::Object(more)) => message.extend(more.clone()),
+                    (Some(Value::Null) | None, value) => {
+                        choice.insert(key.clone(), value.clone());
+                    }
+                    _ => {}
+                }
             }
         }
     }

@@ -38,7 +38,8 @@ pub(super) fn read_arguments(value: Option<Value>) -> String {
 
 /// An id for a call that came without one. Made of letters, digits, `_` and `-` only: Anthropic takes no others.
 pub(super) fn made_up_id(scope: &str, position: usize) -> String {
-    let scope: String = scope.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).take(40).collect();
+    let scope: String =
+        scope.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).take(40).collect();
     if scope.is_empty() { format!("call_{position}") } else { format!("call_{scope}_{position}") }
 }
 

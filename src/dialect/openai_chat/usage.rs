@@ -114,7 +114,10 @@ mod tests {
     fn reasoning_that_xai_counts_beside_the_completion_is_added() {
         let counted = usage(json!({"prompt_tokens": 12, "completion_tokens": 1, "total_tokens": 241,
             "prompt_tokens_details": {"cached_tokens": 2}, "completion_tokens_details": {"reasoning_tokens": 228}}));
-        assert_eq!(counted, Usage { input: 12, output: 229, cache_read: Some(2), cache_write: None, reasoning: Some(228) });
+        assert_eq!(
+            counted,
+            Usage { input: 12, output: 229, cache_read: Some(2), cache_write: None, reasoning: Some(228) }
+        );
         assert_eq!(usage(write(&counted, None)), counted);
     }
 

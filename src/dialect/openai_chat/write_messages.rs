@@ -187,7 +187,9 @@ fn write_result(result: &ToolResult, profile: &Profile, held: &mut Vec<Value>, l
     let mut content = content::write(&text, profile.cache_markers, losses);
     if !media.is_empty() {
         losses.approximated("tool_result.content");
-        held.push(json!({"type": "text", "text": format!("Attachments of the result of tool call {}:", result.call_id)}));
+        held.push(
+            json!({"type": "text", "text": format!("Attachments of the result of tool call {}:", result.call_id)}),
+        );
         match content::write(&media, profile.cache_markers, losses) {
             Some(Value::Array(list)) => held.extend(list),
             Some(Value::String(text)) => held.push(json!({"type": "text", "text": text})),
@@ -203,7 +205,10 @@ fn write_result(result: &ToolResult, profile: &Profile, held: &mut Vec<Value>, l
     if let Some(name) = &result.name {
         object.insert("name".into(), json!(name));
     }
-    object.insert("content".into(), mark_last(content.unwrap_or_else(|| json!("")), result.cache.as_ref(), profile, losses));
+    object.insert(
+        "content".into(),
+        mark_last(content.unwrap_or_else(|| json!("")), result.cache.as_ref(), profile, losses),
+    );
     write_extras(&result.extras, "tool_result", &mut object, losses);
     Value::Object(object)
 }

@@ -141,11 +141,14 @@ fn write_sampling(sampling: &Sampling, profile: &Profile, body: &mut Map<String,
         Some(_) if !profile.top_k => losses.dropped("top_k"),
         top_k => set("top_k", top_k.map(|n| json!(n))),
     }
-    set("stop", match &sampling.stop[..] {
-        [] => None,
-        [one] if !profile.stop_list_only => Some(json!(one)),
-        list => Some(json!(list)),
-    });
+    set(
+        "stop",
+        match &sampling.stop[..] {
+            [] => None,
+            [one] if !profile.stop_list_only => Some(json!(one)),
+            list => Some(json!(list)),
+        },
+    );
     set("seed", sampling.seed.map(|n| json!(n)));
     set("presence_penalty", sampling.presence_penalty.map(|x| json!(x)));
     set("frequency_penalty", sampling.frequency_penalty.map(|x| json!(x)));
@@ -229,15 +232,18 @@ fn write_output(
         Some(OutputFormat::JsonObject) => json!({"type": "json_object"}),
         Some(OutputFormat::JsonSchema { schema, .. }) if !profile.json_schema => {
             losses.approximated("response_format.json_schema");
-            messages.insert(0, json!({
-                "role": "system",
-                "content": format!("Answer with nothing but JSON that matches this JSON Schema:\n{schema}"),
-            }));
+            messages.insert(
+                0,
+                json!({
+                    "role": "system",
+                    "content": format!("Answer with nothing but JSON that matches this JSON Schema:\n{schema}"),
+                }),
+            );
             json!({"type": "json_object"})
         }
         Some(OutputFormat::JsonSchema { name, description, schema, strict }) => {
             let mut inner = Map::new();
-            inner.insert("name".into(), json!(name.as_deref().unwrap_or("response")));
+            inner.insert("name".into(), json!(name.as_deref().unwrap_or(super::UNNAMED_SCHEMA)));
             if let Some(description) = description {
                 inner.insert("description".into(), json!(description));
             }
