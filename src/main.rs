@@ -10,8 +10,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let environment = Environment::of_process();
     let (mut out, mut err) = (io::stdout(), io::stderr());
-    let colour = Output::wants_colour(&environment);
-    let mut output = Output { out: &mut out, err: &mut err, colour };
+    let mut output = Output::of_process(&mut out, &mut err, &environment);
     let ran = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

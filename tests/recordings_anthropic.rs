@@ -259,6 +259,10 @@ fn nothing_is_missing(before: &Value, after: &[u8]) -> Result<(), String> {
             Value::String(text) if matches!(name, "content" | "text" | "system") => {
                 *found.entry(format!("text: {text}")).or_default() += usize::from(!text.is_empty());
             }
+            // Counts of nothing.
+            Value::Number(number) if name.ends_with("_tokens") || name.ends_with("_requests") => {
+                *found.entry(format!("{name}: {number}")).or_default() += usize::from(number.as_u64() != Some(0));
+            }
             Value::Number(number) => *found.entry(format!("{name}: {:?}", number.as_f64())).or_default() += 1,
             leaf => *found.entry(format!("{name}: {leaf}")).or_default() += 1,
         }

@@ -1,5 +1,7 @@
 //! Real traffic of every provider that speaks OpenAI's dialect. Needs `BIFROST_RECORDINGS`, the folder with the `.jsonl` files.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests")]
+
 use bifrost::chat::{Collector, DialectId, ErrorKind, Event, Losses, Part, Request, Response, StopReason};
 use bifrost::dialect::{self, Dialect, Profile, StreamOptions, UrlHints};
 use serde_json::{Value, json};

@@ -11,7 +11,7 @@ use bifrost::route::registry::Roles;
 use bifrost::route::{Ask, Catalogue, Plan, PlanError, View, plan};
 use bifrost::secret::Environment;
 use proptest::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 const NOW: u64 = 1_795_000_000;
 
@@ -101,9 +101,12 @@ fn snapshot() -> Snapshot {
     snapshot
 }
 
+static SHIPPED: LazyLock<Snapshot> =
+    LazyLock::new(|| Snapshot::of_text(&Inputs::new(Environment::default(), Flags::default()), None).unwrap());
+
 /// What there is without any config file.
 fn shipped() -> Snapshot {
-    Snapshot::of_text(&Inputs::new(Environment::default(), Flags::default()), None).unwrap()
+    SHIPPED.clone()
 }
 
 fn class(cloud: bool, select: Vec<Selector>) -> Class {
@@ -193,6 +196,14 @@ fn names_are_waited_for_only_until_every_list_is_there_or_has_failed() {
     let world = world.lists("openai", &["gpt-y"]).fails("groq");
     assert!(matches!(world.ask("gpt-x"), Err(PlanError::Unknown { .. })));
     assert_eq!(world.targets("coding"), ["openai/gpt-y"]);
+}
+
+#[test]
+fn a_known_model_of_a_vendor_does_not_wait_for_its_list() {
+    let world = World::new(&["anthropic", "groq"]);
+    assert_eq!(world.targets("claude-sonnet-4-5-20250929"), ["anthropic/claude-sonnet-4-5-20250929"]);
+    assert_eq!(world.ask("claude-unheard-of").unwrap_err(), PlanError::NotYet);
+    assert_eq!(World::new(&["groq"]).ask("claude-sonnet-4-5").unwrap_err(), PlanError::NotYet);
 }
 
 #[test]

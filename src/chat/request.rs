@@ -191,9 +191,9 @@ pub struct MediaPart {
 pub enum MediaSource {
     /// Inline, base64 (standard alphabet).
     Base64(String),
-    /// At a URL the provider fetches itself (also `gs://`).
+    /// At an http URL that the provider fetches itself.
     Url(String),
-    /// Uploaded to one provider before (also the URI of a file in Gemini's files API); means nothing to another.
+    /// Uploaded to one provider before (also the URI of a file in Gemini's files API, and `gs://`); means nothing to another.
     FileId {
         /// The dialect whose files API gave the id.
         dialect: DialectId,

@@ -20,11 +20,13 @@ pub enum Exit {
     Refused = 5,
     /// There is no such model, class, exchange or provider.
     NotFound = 6,
+    /// Ended by Ctrl-C (128 + SIGINT, as shells say it).
+    Interrupted = 130,
 }
 
 impl Exit {
     /// Every code with what it means, for the documentation.
-    pub const ALL: [(Self, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::Ok, "done"),
         (Self::Failure, "failed"),
         (Self::Usage, "wrong command line"),
@@ -32,6 +34,7 @@ impl Exit {
         (Self::Unreachable, "the gateway does not answer"),
         (Self::Refused, "refused, with the reason"),
         (Self::NotFound, "no such model, class, exchange or provider"),
+        (Self::Interrupted, "ended by Ctrl-C"),
     ];
 }
 

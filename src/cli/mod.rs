@@ -1,16 +1,25 @@
 //! The command line: arguments, what they mean for the library, and what is printed.
 
+pub mod chat;
+mod client;
+mod columns;
 pub mod config;
 mod exit;
+pub mod health;
+pub mod listmodels;
+pub mod local;
 mod output;
+pub mod resolve;
 mod serve;
+pub mod tools;
 
+pub use client::{GatewayArgs, Trouble};
 pub use exit::Exit;
 pub use output::Output;
 
 use crate::config::{Flags, Inputs};
 use crate::secret::{EnvFileError, Environment};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -46,6 +55,29 @@ pub enum Command {
     /// Checks, shows, describes or begins the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Lists what can be asked for now: task classes, other names, models.
+    #[command(name = "listmodels", visible_alias = "models")]
+    ListModels(listmodels::ListModelsArgs),
+    /// Says who would answer, and why.
+    Resolve(resolve::ResolveArgs),
+    /// Asks one question and prints the answer as it comes.
+    Chat(chat::ChatArgs),
+    /// Local-only mode: status, on, off.
+    #[command(subcommand)]
+    Local(local::LocalCommand),
+    /// Says whether the gateway is well.
+    Health(health::HealthArgs),
+    /// Says what to export or write so that a tool uses Bifrost.
+    Env(tools::EnvArgs),
+    /// Prints a completion script for a shell.
+    Completions(CompletionsArgs),
+}
+
+/// Options of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell.
+    pub shell: clap_complete::Shell,
 }
 
 /// Options of `serve`; each wins over the environment, and that over the file.
@@ -100,6 +132,32 @@ pub async fn run(cli: Cli, environment: Environment, output: &mut Output<'_>) ->
     match cli.command.unwrap_or_default() {
         Command::Serve(_) => serve::run(inputs, output).await,
         Command::Config(command) => config::run(&command, &inputs, output).await,
+        Command::ListModels(args) => settle(listmodels::run(&args, &inputs, output).await, output),
+        Command::Resolve(args) => settle(resolve::run(&args, &inputs, output).await, output),
+        Command::Chat(args) => settle(chat::run(&args, &inputs, output).await, output),
+        Command::Local(command) => settle(local::run(&command, &inputs, output).await, output),
+        Command::Health(args) => settle(health::run(&args, &inputs, output).await, output),
+        Command::Env(args) => settle(tools::run(&args, &inputs, output), output),
+        Command::Completions(args) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "bifrost", &mut script);
+            output.out.write_all(&script)?;
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+/// Tells what went wrong.
+fn settle(done: Result<Exit, Trouble>, output: &mut Output<'_>) -> io::Result<Exit> {
+    match done {
+        Ok(exit) => Ok(exit),
+        Err(Trouble::Output(error)) => Err(error),
+        Err(Trouble::Told { exit, message }) => {
+            let (what, remedy) = message.split_once('\n').unwrap_or((&message, ""));
+            output.error(what)?;
+            output.hint(remedy)?;
+            Ok(exit)
+        }
     }
 }
 

@@ -36,6 +36,11 @@ pub const STATE_DIR: Variable = variable(
 /// The folder for what can be fetched again.
 pub const CACHE_DIR: Variable =
     variable("BIFROST_CACHE_DIR", "The folder for what can be fetched again: model lists and facts.");
+/// Where the commands find the gateway.
+pub const URL: Variable = variable(
+    "BIFROST_URL",
+    "Where the commands find the running gateway, as in `http://localhost:30080`. `--url` wins over it.",
+);
 /// The home folder.
 pub const HOME: Variable = variable("HOME", "The home folder: what `~` stands for.");
 /// Where configuration lives.
@@ -51,7 +56,7 @@ pub const XDG_CACHE_HOME: Variable =
 pub const NO_COLOR: Variable = variable("NO_COLOR", "Set to anything: no colour in the output (no-color.org).");
 
 /// All of them.
-pub const VARIABLES: [Variable; 12] = [
+pub const VARIABLES: [Variable; 13] = [
     CONFIG,
     LOCAL_ONLY,
     HOST,
@@ -59,6 +64,7 @@ pub const VARIABLES: [Variable; 12] = [
     LOG,
     STATE_DIR,
     CACHE_DIR,
+    URL,
     HOME,
     XDG_CONFIG_HOME,
     XDG_STATE_HOME,

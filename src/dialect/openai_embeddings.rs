@@ -190,16 +190,16 @@ fn read_vector(value: Option<&Value>) -> Option<Vec<f32>> {
     }
 }
 
-/// Writes an answer to a client, the vectors as it asked for them.
-pub fn write_response(response: &EmbeddingResponse, encoding: VectorEncoding, losses: &mut Losses) -> Vec<u8> {
+/// Writes an answer to a client, the vectors as it asked for them (`None`: lists of numbers).
+pub fn write_response(response: &EmbeddingResponse, encoding: Option<VectorEncoding>, losses: &mut Losses) -> Vec<u8> {
     let data: Vec<Value> = response
         .vectors
         .iter()
         .enumerate()
         .map(|(index, vector)| {
             let embedding = match encoding {
-                VectorEncoding::Float => json!(vector),
-                VectorEncoding::Base64 => {
+                None | Some(VectorEncoding::Float) => json!(vector),
+                Some(VectorEncoding::Base64) => {
                     json!(STANDARD.encode(vector.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>()))
                 }
             };
@@ -294,7 +294,7 @@ mod tests {
         fn both_encodings_give_the_same_vectors(vectors in proptest::collection::vec(proptest::collection::vec(-1e3f32..1e3, 0..9), 0..4)) {
             let usage = Some(Usage { input: 3, ..Usage::default() });
             let response = EmbeddingResponse { model: Some("m".into()), vectors, usage, extras: Extras::default() };
-            for encoding in [VectorEncoding::Float, VectorEncoding::Base64] {
+            for encoding in [None, Some(VectorEncoding::Float), Some(VectorEncoding::Base64)] {
                 let written = write_response(&response, encoding, &mut Losses::new());
                 prop_assert_eq!(&parse_response(&written).unwrap(), &response);
             }

@@ -145,10 +145,19 @@ fn sorted(text: &str) -> String {
     for block in &mut blocks {
         block.sort_by_key(|line| !line.starts_with('#'));
         let comments = block.iter().take_while(|line| line.starts_with('#')).count();
-        // Buckets of one series keep their order.
-        block[comments..].sort_by_key(|line| line.split("le=").next().unwrap_or_default().to_owned());
+        // Series come in any order; the buckets of one keep theirs.
+        block[comments..].sort_by_key(|line| series(line));
     }
     blocks.concat().join("\n")
+}
+
+/// Name and labels of a line, without the bound of a bucket and the value.
+fn series(line: &str) -> String {
+    let labels = line.rsplit_once(' ').map_or(line, |(labels, _)| labels);
+    match labels.split_once("le=\"") {
+        Some((name, rest)) => format!("{name}{}", rest.split_once('"').map_or("", |(_, others)| others)),
+        None => labels.to_owned(),
+    }
 }
 
 #[test]

@@ -68,7 +68,8 @@ struct Entry {
     facts: Facts,
 }
 
-/// The data file: keys are `<vendor>/<model>`, the vendor by its name in the provider table.
+/// The data file: keys are `<vendor>/<model>`, the vendor by its name in the provider table. Where the numbers come from
+/// and when stands in the file.
 #[derive(Deserialize)]
 struct File {
     models: HashMap<String, Facts>,
@@ -95,11 +96,20 @@ impl Known {
         known
     }
 
+    /// True if `model` is known as one of `provider`'s own.
+    pub fn is_vendor(&self, provider: &Provider, model: &str) -> bool {
+        self.entry(model).is_some_and(|entry| entry.vendor == provider.name)
+    }
+
+    fn entry(&self, model: &str) -> Option<&Entry> {
+        let name = canonical(model);
+        self.by_name.get(&name).or_else(|| self.by_name.get(undated(&name)?))
+    }
+
     /// What is known of `model` as `provider` serves it. Prices are the vendor's own: another host's are unknown. A local
     /// server's model may be a conversion without its image tower, so there vision is unknown too.
     pub fn find(&self, provider: &Provider, model: &str) -> Option<Facts> {
-        let name = canonical(model);
-        let entry = self.by_name.get(&name).or_else(|| self.by_name.get(undated(&name)?))?;
+        let entry = self.entry(model)?;
         let mut facts = entry.facts.clone();
         if entry.vendor != provider.name {
             facts.input_price = None;
@@ -130,14 +140,20 @@ fn vendor(key: &str) -> &str {
 /// is `claude-opus-4-5`, `mlx-community/Qwen3-Coder-30B-A3B-Instruct-4bit` is `qwen3-coder-30b-a3b-instruct`.
 pub fn canonical(model: &str) -> String {
     let name = model.rsplit('/').next().unwrap_or(model);
-    // OpenRouter's variants (`:free`) and ollama's tags.
-    let name = name.split(':').next().unwrap_or(name);
-    let mut name = name.to_ascii_lowercase().replace(['.', '_'], "-");
+    let name = match name.split_once(':') {
+        Some((name, variant)) if VARIANTS.contains(&variant) => name,
+        _ => name,
+    };
+    // What else stands behind a colon is ollama's way to say the size.
+    let mut name = name.to_ascii_lowercase().replace(['.', '_', ':'], "-");
     while let Some(shorter) = WEIGHT_FORMS.iter().find_map(|form| name.strip_suffix(form)) {
         name = shorter.to_owned();
     }
     name
 }
+
+/// OpenRouter's ways to serve the same model.
+const VARIANTS: [&str; 7] = ["free", "thinking", "nitro", "floor", "extended", "exacto", "online"];
 
 /// How converted weights are marked at the end of a model's name.
 const WEIGHT_FORMS: [&str; 19] = [
@@ -161,4 +177,96 @@ fn undated(name: &str) -> Option<&str> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::table;
+    use proptest::prelude::*;
+
+    fn find(provider: &str, model: &str) -> Option<Facts> {
+        Known::shipped().find(&table::row(provider).unwrap().provider(), model)
+    }
+
+    #[test]
+    fn the_data_file_is_readable_and_plausible() {
+        let text = include_str!("facts.json");
+        let file: File = serde_json::from_str(text).unwrap();
+        assert!(file.models.len() > 100 && text.contains("\"_source\"") && text.contains("\"_date\""));
+        let mut names = std::collections::HashSet::new();
+        for (key, facts) in &file.models {
+            assert!(names.insert(canonical(key)), "{key} stands twice");
+            assert!(key.contains('/') && *facts != Facts::default(), "{key}");
+            assert!(facts.context.is_none_or(|context| (4096..20_000_000).contains(&context)), "{key}");
+            assert!(facts.max_output.is_none_or(|most| facts.context.is_none_or(|context| most <= context)), "{key}");
+            assert_eq!(facts.input_price.is_some(), facts.output_price.is_some(), "{key}");
+            if let (Some(input), Some(output)) = (facts.input_price, facts.output_price) {
+                assert!(input > 0.0 && input <= output && output < 1000.0, "{key}");
+                assert!(facts.cache_read_price.is_none_or(|cached| cached < input), "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_model_has_many_spellings() {
+        for (spelling, name) in [
+            ("anthropic/claude-opus-4.5", "claude-opus-4-5"),
+            ("mlx-community/Qwen3-Coder-30B-A3B-Instruct-4bit", "qwen3-coder-30b-a3b-instruct"),
+            ("mlx-community/Qwen3.6-35B-A3B-mxfp4", "qwen3-6-35b-a3b"),
+            ("lmstudio-community/gpt-oss-20b-MLX-8bit", "gpt-oss-20b"),
+            ("accounts/fireworks/models/glm-4p6", "glm-4p6"),
+            ("qwen/qwen3-32b:free", "qwen3-32b"),
+            ("gpt-oss:20b", "gpt-oss-20b"),
+            ("", ""),
+        ] {
+            assert_eq!(canonical(spelling), name, "{spelling}");
+        }
+    }
+
+    #[test]
+    fn a_date_at_the_end_is_no_other_model() {
+        for (dated, name) in [
+            ("claude-sonnet-4-5-20250929", Some("claude-sonnet-4-5")),
+            ("gpt-5-2025-08-07", Some("gpt-5")),
+            ("gemini-pro-latest", Some("gemini-pro")),
+            ("gpt-5", None),
+            ("claude-sonnet-4-5", None),
+            ("qwen3-30b-a3b-instruct-2507", None),
+            ("", None),
+        ] {
+            assert_eq!(undated(dated), name, "{dated}");
+        }
+        assert!(find("anthropic", "claude-sonnet-4-5-20250929").unwrap().input_price.is_some());
+        assert!(find("openai", "gpt-5-2025-08-07").unwrap().tools.unwrap());
+    }
+
+    #[test]
+    fn prices_are_the_vendors_own_and_local_vision_is_unknown() {
+        assert!(find("openai", "gpt-5-mini").unwrap().input_price.is_some());
+        let hosted = find("openrouter", "openai/gpt-5-mini").unwrap();
+        assert_eq!((hosted.input_price, hosted.output_price, hosted.cache_read_price), (None, None, None));
+        assert_eq!(hosted.tools, Some(true));
+        let local = find("mlx-local", "mlx-community/Qwen3.6-35B-A3B-mxfp4").unwrap();
+        assert_eq!((local.tools, local.reasoning, local.vision), (Some(true), Some(true), None));
+        assert_eq!(find("mlx-local", "tiny"), None);
+    }
+
+    #[test]
+    fn what_is_known_better_stays() {
+        let mut facts = Facts { context: Some(1), tools: Some(false), ..Facts::default() };
+        facts.fill_from(&Facts { context: Some(2), tools: Some(true), vision: Some(true), ..Facts::default() });
+        assert_eq!((facts.context, facts.tools, facts.vision), (Some(1), Some(false), Some(true)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_has_a_canonical_form_that_is_its_own(name in "\\PC{0,40}") {
+            let once = canonical(&name);
+            prop_assert_eq!(canonical(&once), once.clone());
+            if let Some(shorter) = undated(&once) {
+                prop_assert!(once.starts_with(shorter) && shorter.len() < once.len());
+            }
+        }
+    }
 }

@@ -35,12 +35,12 @@ pub enum ListingError {
 /// # Errors
 /// The body is not JSON or has no list in it. Entries that cannot be read are left out.
 pub fn parse(kind: ModelList, body: &[u8]) -> Result<Vec<ListedModel>, ListingError> {
-    let value: Value = serde_json::from_slice(body).map_err(|error| ListingError::NotJson(error.to_string()))?;
     let field = match kind {
-        ModelList::Gemini => "models",
         ModelList::None => return Ok(Vec::new()),
+        ModelList::Gemini => "models",
         ModelList::OpenAi | ModelList::OpenRouter | ModelList::Anthropic => "data",
     };
+    let value: Value = serde_json::from_slice(body).map_err(|error| ListingError::NotJson(error.to_string()))?;
     // Together answers with the bare array.
     let entries = value.get(field).or(Some(&value)).and_then(Value::as_array).ok_or(ListingError::NoList(field))?;
     let read: fn(&Map<String, Value>) -> Option<ListedModel> = match kind {
@@ -120,7 +120,7 @@ fn openai(entry: &Map<String, Value>) -> Option<ListedModel> {
     })
 }
 
-/// OpenRouter's shape: prices are dollars a token, as strings.
+/// OpenRouter's shape (openrouter.ai/docs/models): prices are dollars a token, as strings.
 fn openrouter(entry: &Map<String, Value>) -> Option<ListedModel> {
     let pricing = entry.get("pricing");
     let price = |field: &str| {
@@ -150,9 +150,10 @@ fn openrouter(entry: &Map<String, Value>) -> Option<ListedModel> {
     })
 }
 
-/// Anthropic's shape; newer lists add limits and `capabilities`.
+/// Anthropic's shape (platform.claude.com/docs/en/api/models); newer lists add limits and `capabilities`.
 fn anthropic(entry: &Map<String, Value>) -> Option<ListedModel> {
-    let released = entry.get("created_at").and_then(Value::as_str).and_then(unix_seconds);
+    // The epoch stands for a date that is not known.
+    let released = entry.get("created_at").and_then(Value::as_str).and_then(unix_seconds).filter(|date| *date > 0);
     let supported = |name: &str| flag(entry.get("capabilities").and_then(|it| it.get(name)), "supported");
     Some(ListedModel {
         id: id(entry, "id")?,
@@ -169,7 +170,7 @@ fn anthropic(entry: &Map<String, Value>) -> Option<ListedModel> {
     })
 }
 
-/// Google's shape.
+/// Google's shape (ai.google.dev/api/models, v1beta).
 fn gemini(entry: &Map<String, Value>) -> Option<ListedModel> {
     let name = id(entry, "name")?;
     let chat = holds(entry.get("supportedGenerationMethods"), "generateContent");
@@ -199,4 +200,97 @@ fn unix_seconds(text: &str) -> Option<u64> {
     let days = 365 * years + years / 4 - years / 100 + years / 400 + (153 * months + 2) / 5 + day - 1;
     let days = days.checked_sub(719_468)?;
     Some(((days * 24 + hour) * 60 + minute) * 60 + second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Lists of real providers, cut to a few entries.
+    const LISTS: [(ModelList, &str); 7] = [
+        (ModelList::OpenAi, include_str!("../../tests/fixtures/models/openai.json")),
+        (ModelList::OpenAi, include_str!("../../tests/fixtures/models/mistral.json")),
+        (ModelList::OpenAi, include_str!("../../tests/fixtures/models/cerebras.json")),
+        (ModelList::OpenAi, include_str!("../../tests/fixtures/models/huggingface.json")),
+        (ModelList::OpenRouter, include_str!("../../tests/fixtures/models/openrouter.json")),
+        (ModelList::Anthropic, include_str!("../../tests/fixtures/models/anthropic.json")),
+        (ModelList::Gemini, include_str!("../../tests/fixtures/models/gemini.json")),
+    ];
+
+    #[test]
+    fn real_lists_are_read() {
+        let read: Vec<_> = LISTS.iter().map(|(kind, body)| parse(*kind, body.as_bytes()).unwrap()).collect();
+        insta::assert_json_snapshot!(read);
+    }
+
+    #[test]
+    fn a_list_that_dates_all_its_models_alike_dates_none() {
+        let one = parse(ModelList::OpenAi, br#"{"data": [{"id": "tiny", "created": 1795362749}]}"#).unwrap();
+        assert_eq!(one[0].created, None);
+        let two = parse(ModelList::OpenAi, br#"{"data": [{"id": "a", "created": 100}, {"id": "b", "created": 900}]}"#);
+        assert_eq!(two.unwrap()[1].created, Some(900));
+    }
+
+    #[test]
+    fn entries_that_cannot_be_read_are_left_out_and_bodies_are_errors() {
+        let body = br#"{"data": [{"id": "a"}, {"id": ""}, {"id": 7}, null, "b", {"name": "c"}]}"#;
+        assert_eq!(parse(ModelList::OpenAi, body).unwrap().len(), 1);
+        assert_eq!(parse(ModelList::OpenAi, br#"[{"id": "a"}]"#).unwrap()[0].id, "a");
+        assert_eq!(parse(ModelList::OpenAi, br#"{"detail": "no"}"#), Err(ListingError::NoList("data")));
+        assert!(matches!(parse(ModelList::Gemini, b"<html>"), Err(ListingError::NotJson(_))));
+        assert_eq!(parse(ModelList::None, b"<html>"), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn only_what_is_ready_is_running() {
+        let body =
+            br#"{"running": [{"model": "a", "state": "ready"}, {"model": "b", "state": "starting"}, {"model": "c"}]}"#;
+        assert_eq!(parse_running(body).unwrap(), ["a", "c"]);
+        assert_eq!(parse_running(br#"{"running": []}"#).unwrap(), Vec::<String>::new());
+        assert_eq!(parse_running(br#"{"detail": "Not Found"}"#), Err(ListingError::NoList("running")));
+    }
+
+    #[test]
+    fn a_router_whose_price_depends_has_no_price() {
+        let body = br#"{"data": [{"id": "openrouter/auto", "pricing": {"prompt": "-1", "completion": "-1"}}]}"#;
+        assert_eq!(parse(ModelList::OpenRouter, body).unwrap()[0].facts.input_price, None);
+    }
+
+    #[test]
+    fn dates_become_seconds() {
+        for (text, seconds) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2000-02-29T12:30:01Z", Some(951_827_401)),
+            ("2025-09-29T00:00:00.123Z", Some(1_759_104_000)),
+            ("2025-09-29", None),
+            ("2025-13-01T00:00:00Z", None),
+            ("1969-12-31T23:59:59Z", None),
+            ("2025-09-29T00:00:00+02:00", None),
+        ] {
+            assert_eq!(unix_seconds(text), seconds, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn cut_or_spoiled_lists_never_panic(which in 0..LISTS.len(), cut in 0.0..1.0_f64, byte in any::<u8>(), kind in 0..5_usize) {
+            let body = LISTS[which].1.as_bytes();
+            let at = (body.len() as f64 * cut) as usize;
+            let kind =
+                [ModelList::OpenAi, ModelList::Anthropic, ModelList::Gemini, ModelList::OpenRouter, ModelList::None][kind];
+            prop_assert!(kind == ModelList::None || parse(kind, &body[..at]).is_err());
+            let mut spoiled = body.to_vec();
+            spoiled[at] = byte;
+            if let Ok(models) = parse(kind, &spoiled) {
+                prop_assert!(models.iter().all(|model| !model.id.is_empty()));
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_date_or_none(text in "\\PC{0,30}", digits in "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z") {
+            unix_seconds(&text);
+            unix_seconds(&digits);
+        }
+    }
 }

@@ -107,6 +107,8 @@ pub enum BodyEdit {
     IncludeUsage,
     /// The role `developer` becomes `system`.
     DeveloperAsSystem,
+    /// Reasoning is asked for by `chat_template_kwargs.enable_thinking`.
+    ThinkingSwitch,
 }
 
 /// A provider as it is used: a row with what the config says over it.

@@ -202,3 +202,36 @@ fn glob(pattern: &str, text: &str) -> bool {
     }
     pattern.iter().skip(at).all(|rest| *rest == b'*')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::glob;
+    use proptest::prelude::*;
+
+    #[test]
+    fn globs_match_as_people_expect() {
+        for (pattern, text, matches) in [
+            ("*", "", true),
+            ("*coder*", "mlx-community/Qwen3-Coder-30B", true),
+            ("*coder*", "gpt-5", false),
+            ("gpt-?", "GPT-5", true),
+            ("gpt-?", "gpt-", false),
+            ("gpt-*mini*", "gpt-5-mini", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-b-b-c-d", false),
+            ("", "", true),
+            ("", "a", false),
+        ] {
+            assert_eq!(glob(pattern, text), matches, "{pattern} {text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_matches_itself_with_stars_put_in(text in "[a-c/-]{0,12}", place in 0..13_usize) {
+            let (head, tail) = text.split_at(place.min(text.len()));
+            let pattern = format!("{head}*{tail}");
+            prop_assert!(glob(&pattern, &text) && glob(&text, &text.to_uppercase()));
+        }
+    }
+}

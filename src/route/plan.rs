@@ -8,7 +8,7 @@ use super::registry::Roles;
 use crate::chat::{ChatError, ErrorKind};
 use crate::config::classes::{Class, FIRST_CATALOGUE_WAIT};
 use crate::config::{OnCloudModel, Snapshot};
-use crate::provider::facts::Facts;
+use crate::provider::facts::{Facts, Known};
 use crate::provider::{MLX_LOCAL, Provider};
 use std::fmt;
 use std::sync::Arc;
@@ -313,8 +313,13 @@ fn by_id(view: &View<'_>, id: &str) -> Result<Plan, PlanError> {
     if view.local_only {
         return stand_in(view, id);
     }
-    if view.providers().any(|provider| view.catalogue.is_awaited(provider)) {
-        return Err(PlanError::NotYet);
+    let mut awaited = view.providers().filter(|provider| view.catalogue.is_awaited(provider)).peekable();
+    if awaited.peek().is_some() {
+        // The list of a vendor whose key only the client has never comes.
+        return match awaited.find(|provider| Known::shipped().is_vendor(provider, id)) {
+            Some(provider) => Ok(single(provider, id.to_owned(), format!("a known model of {}", provider.name))),
+            None => Err(PlanError::NotYet),
+        };
     }
     if let Some(provider) = without_key(view, id) {
         return Err(no_key(&provider, id));

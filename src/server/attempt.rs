@@ -1,16 +1,17 @@
 //! One call of one target: the body it gets, the answer it gives.
 
-use super::count_tokens;
 use super::exchange::Exchange;
 use super::relay::{Relay, RelayOptions};
+use super::splice::{self, Spliced};
+use super::{count_tokens, embeddings};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Response, SignatureOrigin, Usage};
 use crate::dialect;
 use crate::observe::Operation;
-use crate::provider::{BodyEdit, Endpoint, MLX_LOCAL, Provider};
+use crate::provider::{Endpoint, MLX_LOCAL, Provider};
 use crate::route::Target;
 use crate::upstream::auth::{self, Credential};
 use crate::upstream::{Answer, Call, Failure, OriginalError, Outcome, Phase};
-use crate::wire::json::{self, Object};
+use crate::wire::json::Object;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
@@ -71,7 +72,7 @@ pub struct AnswerFacts {
 pub async fn run(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
     match exchange.operation {
         Operation::Chat => chat(exchange, target).await,
-        Operation::Embeddings => Err(Failure::from_error(ChatError::new(ErrorKind::Internal, "not yet"))),
+        Operation::Embeddings => embeddings::run(exchange, target).await,
         Operation::CountTokens => count_tokens::run(exchange, target).await,
         Operation::Models => {
             Err(Failure::from_error(ChatError::new(ErrorKind::Internal, "Models are listed, not asked.")))
@@ -83,7 +84,7 @@ async fn chat(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
     let provider = &target.provider;
     let endpoint = provider.endpoint_for(exchange.ingress);
     let mut losses = Losses::new();
-    let body = prepare(exchange, provider, endpoint, &target.model, &mut losses)?;
+    let body = prepare(exchange, provider, endpoint, &target.model, &mut losses).map_err(Failure::from_error)?;
     let sent = Instant::now();
     let deadline = sent + limit(exchange, provider, body.reasons);
     let path = dialect::get(endpoint.dialect).chat_path(&target.model, exchange.stream);
@@ -128,90 +129,34 @@ pub async fn ask(
     Err(refusal(exchange.ingress, endpoint.dialect, answer, deadline, phase).await)
 }
 
-/// A body as it goes to a provider.
-struct Prepared {
-    bytes: Bytes,
-    /// The gateway asked for usage in the stream, the client did not.
-    hide_usage: bool,
-    reasons: bool,
-}
-
 fn prepare(
     exchange: &Exchange,
     provider: &Provider,
     endpoint: &Endpoint,
     model: &str,
     losses: &mut Losses,
-) -> Result<Prepared, Failure> {
+) -> Result<Spliced, ChatError> {
     if endpoint.dialect == exchange.ingress {
         if provider.name == MLX_LOCAL {
             // It would answer some bad input with a 500; the client hears of it here, in its own dialect.
-            exchange.request().map_err(Failure::from_error)?;
-            note_ignored(exchange, provider, losses);
+            let request = exchange.request()?;
+            note_stop(request, provider, losses);
         }
-        return splice(exchange, provider, model).map_err(Failure::from_error);
+        return splice::splice(exchange, provider, model, losses);
     }
-    let mut request = exchange.request().map_err(Failure::from_error)?.clone();
+    let mut request = exchange.request()?.clone();
     model.clone_into(&mut request.model);
     exchange.gateway.signatures.recall(&mut request, origin_of(endpoint.dialect));
+    note_stop(&request, provider, losses);
     let reasons = asks_for_reasoning(&request);
     let bytes = dialect::get(endpoint.dialect).write_request(&request, &provider.profile, losses);
-    Ok(Prepared { bytes: Bytes::from(bytes), hide_usage: false, reasons })
+    Ok(Spliced { bytes: Bytes::from(bytes), hide_usage: false, reasons })
 }
 
-/// The same dialect on both sides: the client's bytes, with the model's name and the declared edits.
-fn splice(exchange: &Exchange, provider: &Provider, model: &str) -> Result<Prepared, ChatError> {
-    let stripped = match exchange.ingress {
-        DialectId::Anthropic => dialect::anthropic::strip_foreign_signatures(&exchange.body),
-        DialectId::Gemini => dialect::gemini::strip_foreign_signatures(&exchange.body),
-        DialectId::OpenAiChat => None,
-    };
-    let body: &[u8] = stripped.as_deref().unwrap_or(&exchange.body);
-    let object = Object::scan(body).map_err(|error| ChatError::new(ErrorKind::InvalidRequest, error.to_string()))?;
-    let mut edits = object.edit();
-    if exchange.ingress != DialectId::Gemini {
-        edits.set("model", &json::quoted(model));
-    }
-    edits.remove("fallbacks");
-    let mut hide_usage = false;
-    for edit in &provider.edits {
-        match edit {
-            BodyEdit::MaxTokensName if object.member("max_tokens").is_some() => edits.remove("max_completion_tokens"),
-            BodyEdit::MaxTokensName => edits.rename("max_completion_tokens", "max_tokens"),
-            BodyEdit::StopAsList => {
-                if let Some(stop) = object.raw("stop").filter(|stop| stop.starts_with(b"\"")) {
-                    edits.set("stop", &[b"[", stop, b"]"].concat());
-                }
-            }
-            BodyEdit::IncludeUsage if exchange.stream && exchange.ingress == DialectId::OpenAiChat => {
-                hide_usage = dialect::openai_chat::usage_chunk::ask(&object, &mut edits);
-            }
-            BodyEdit::IncludeUsage => {}
-            BodyEdit::DeveloperAsSystem => {}
-        }
-    }
-    let reasons = ["reasoning_effort", "reasoning", "thinking"].iter().any(|name| object.member(name).is_some());
-    Ok(Prepared { bytes: Bytes::from(edits.apply()), hide_usage, reasons })
-}
-
-/// The client's bytes with the model's name in the place of what the client asked for; Gemini names it in the URL.
-pub fn with_model(exchange: &Exchange, model: &str) -> Result<Vec<u8>, ChatError> {
-    let object =
-        Object::scan(&exchange.body).map_err(|error| ChatError::new(ErrorKind::InvalidRequest, error.to_string()))?;
-    let mut edits = object.edit();
-    if exchange.ingress != DialectId::Gemini {
-        edits.set("model", &json::quoted(model));
-    }
-    Ok(edits.apply())
-}
-
-/// Fields that the provider takes without a word and does not honour.
-fn note_ignored(exchange: &Exchange, provider: &Provider, losses: &mut Losses) {
-    let Ok(object) = Object::scan(&exchange.body) else { return };
-    for field in provider.profile.ignored_fields {
-        if object.raw(field).is_some_and(|value| value != b"null") {
-            losses.dropped(*field);
-        }
+/// A server that takes stop sequences only as a list honours them only in one of its engines, and does not tell which runs.
+fn note_stop(request: &Request, provider: &Provider, losses: &mut Losses) {
+    if provider.profile.stop_list_only && !request.sampling.stop.is_empty() {
+        losses.approximated("stop");
     }
 }
 

@@ -1,7 +1,8 @@
 //! How many tokens a request would have: asked where the provider can count, estimated where it cannot.
 
-use super::attempt::{AnswerFacts, Live, Whole, ask, limit, with_model};
+use super::attempt::{AnswerFacts, Live, Whole, ask, limit};
 use super::exchange::Exchange;
+use super::splice::with_model;
 use crate::chat::{ChatError, DialectId, Losses, Part, Request};
 use crate::dialect::{anthropic, gemini};
 use crate::route::Target;

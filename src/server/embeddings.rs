@@ -1,7 +1,8 @@
 //! Embeddings: OpenAI's and Gemini's forms, to providers of either.
 
-use super::attempt::{AnswerFacts, Live, Whole, ask, limit, with_model};
+use super::attempt::{AnswerFacts, Live, Whole, ask, limit};
 use super::exchange::Exchange;
+use super::splice::with_model;
 use crate::chat::{ChatError, DialectId, EmbeddingRequest, EmbeddingResponse, ErrorKind, Losses};
 use crate::dialect::{gemini::embedding as gemini, openai_embeddings as openai};
 use crate::provider::Endpoint;
@@ -17,7 +18,8 @@ use tokio::time::Instant;
 pub async fn run(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
     let provider = &target.provider;
     let Some(endpoint) = endpoint(exchange.ingress, &provider.endpoints) else {
-        let message = format!("{} offers no embeddings. Ask for an embedding model of another provider.", provider.name);
+        let message =
+            format!("{} offers no embeddings. Ask for an embedding model of another provider.", provider.name);
         let error = ChatError::invalid("model", message).with_code("no_embeddings");
         return Err(Failure::new(Outcome::ModelNotFound, error));
     };
@@ -72,6 +74,8 @@ fn parse(exchange: &Exchange) -> Result<EmbeddingRequest, ChatError> {
 fn write(ingress: DialectId, response: &EmbeddingResponse, request: &EmbeddingRequest, losses: &mut Losses) -> Bytes {
     Bytes::from(match ingress {
         DialectId::Gemini => gemini::write_response(response, request.single, losses),
-        DialectId::OpenAiChat | DialectId::Anthropic => openai::write_response(response, request.encoding, losses),
+        DialectId::OpenAiChat | DialectId::Anthropic => {
+            openai::write_response(response, request.encoding, losses)
+        }
     })
 }

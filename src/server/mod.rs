@@ -10,6 +10,7 @@ mod body;
 
 mod count_tokens;
 mod directory;
+mod embeddings;
 
 mod exchange;
 mod gate;
@@ -24,6 +25,7 @@ mod reload;
 mod reply;
 mod routes;
 mod signatures;
+mod splice;
 
 pub use listener::BindError;
 

@@ -375,3 +375,31 @@ fn a_system_prompt_alone_is_a_request() {
         (json!([{ "role": "user", "parts": [{ "text": "" }] }]), "")
     );
 }
+
+#[test]
+fn a_question_of_nothing_is_still_a_question() {
+    let read = request("m", &json!({ "contents": [{ "role": "user", "parts": [{ "text": "" }] }] }));
+    assert_eq!(read.messages, [user("")]);
+    assert_eq!(written(&read).0["contents"], json!([{ "role": "user", "parts": [{ "text": "" }] }]));
+}
+
+#[test]
+fn media_are_where_other_dialects_look_for_them() {
+    let part = |part: Value| {
+        let read = request("m", &json!({ "contents": [{ "parts": [part] }] }));
+        let Part::Media(media) = read.messages[0].parts[0].clone() else { panic!("no medium") };
+        assert_eq!(written(&read).1, "");
+        (media.kind, media.source)
+    };
+    let file = |id: &str| MediaSource::FileId { dialect: DialectId::Gemini, id: id.into() };
+    let blob = |mime: &str, data: &str| json!({ "inlineData": { "mimeType": mime, "data": data } });
+    let link = |uri: &str| json!({ "fileData": { "fileUri": uri } });
+    // The URL-safe alphabet without padding, as google-genai for Python writes it.
+    assert_eq!(part(blob("image/png", "-_8")), (MediaKind::Image, MediaSource::Base64("+/8=".into())));
+    assert_eq!(part(blob("text/csv", "YSxi")), (MediaKind::Document, MediaSource::Text("a,b".into())));
+    assert_eq!(part(link("gs://bucket/a.mp4")), (MediaKind::Document, file("gs://bucket/a.mp4")));
+    let uploaded = "https://generativelanguage.googleapis.com/v1beta/files/x";
+    assert_eq!(part(link(uploaded)), (MediaKind::Document, file(uploaded)));
+    let (kind, source) = part(link("https://youtu.be/x"));
+    assert_eq!((kind, source), (MediaKind::Video, MediaSource::Url("https://youtu.be/x".into())));
+}

@@ -1,7 +1,7 @@
 //! The stream of a provider: `message_start`, blocks, `message_delta`, `message_stop`.
 
 use super::blocks::read_call;
-use super::fields::Fields;
+use super::fields::{Fields, dotted};
 use super::sealed::{self, Place};
 use super::usage::Tally;
 use super::{ID, error, response, stop};
@@ -204,12 +204,10 @@ impl Decoder {
         if let Some(usage) = usage {
             self.tally.absorb(usage);
             out.extend(self.tally.usage().map(Event::Usage));
-            if !self.tally.rest.is_empty() {
-                extras.insert("usage".to_owned(), Value::Object(self.tally.rest.clone()));
-            }
+            extras.extend(dotted("usage", std::mem::take(&mut self.tally.rest)));
         }
         if !extras.is_empty() {
-            out.push(Event::Extras(response::extras(extras)));
+            out.push(Event::Extras(Extras::from_fields(ID, extras)));
         }
     }
 

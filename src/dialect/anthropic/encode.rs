@@ -2,7 +2,7 @@
 
 use super::blocks::{BlockWriter, Reader, foreign_name, typed};
 use super::error;
-use super::fields::{merge, put_extras};
+use super::fields::put_extras;
 use super::response::{UNNAMED, write_usage};
 use super::sealed::{self, Place};
 use super::{ID, media, stop};
@@ -199,9 +199,9 @@ impl Encoder {
         };
         let mut delta =
             Map::from_iter([("stop_reason".to_owned(), json!(reason)), ("stop_sequence".to_owned(), json!(sequence))]);
-        let mut fields = std::mem::take(&mut self.extras).fields;
+        let mut extras = std::mem::take(&mut self.extras);
         for name in ["container", "stop_details"] {
-            if let Some(value) = fields.shift_remove(name) {
+            if let Some(value) = extras.fields.shift_remove(name) {
                 delta.insert(name.to_owned(), value);
             }
         }
@@ -210,9 +210,7 @@ impl Encoder {
             ("delta".to_owned(), Value::Object(delta)),
             ("usage".to_owned(), Value::Object(write_usage(self.usage.as_ref(), sink.losses))),
         ]);
-        for (name, value) in &fields {
-            merge(&mut data, name, value);
-        }
+        put_extras(&mut data, &extras, "", sink.losses);
         sink.event("message_delta", &Value::Object(data));
     }
 

@@ -2,7 +2,7 @@
 
 use super::ID;
 use crate::chat::{ChatError, Extras, Losses};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// A JSON object on its way into the neutral form.
 #[derive(Debug)]
@@ -108,8 +108,8 @@ impl Fields {
     }
 }
 
-/// Adds fields that only this dialect knows to `map`: objects are merged, a null stands for "not written". Fields of other
-/// dialects are losses, named after `prefix`.
+/// Adds fields that only this dialect knows to `map`: `usage.service_tier` stands for a member of the object `usage`, and a
+/// null for "not written". Fields of other dialects are losses, named after `prefix`.
 pub(super) fn put_extras(map: &mut Map<String, Value>, extras: &Extras, prefix: &str, losses: &mut Losses) {
     let Some(fields) = extras.for_dialect(ID) else {
         for (name, _) in extras.fields.iter().filter(|(_, value)| !value.is_null()) {
@@ -118,8 +118,16 @@ pub(super) fn put_extras(map: &mut Map<String, Value>, extras: &Extras, prefix: 
         return;
     };
     for (name, value) in fields {
-        merge(map, name, value);
+        match name.split_once('.') {
+            Some((outer, inner)) => merge(map, outer, &json!({ inner: value })),
+            None => merge(map, name, value),
+        }
     }
+}
+
+/// The members that were left of the object `outer`, under the names that [`put_extras`] and losses know them by.
+pub(super) fn dotted(outer: &str, members: Map<String, Value>) -> impl Iterator<Item = (String, Value)> {
+    members.into_iter().map(move |(name, value)| (format!("{outer}.{name}"), value))
 }
 
 /// Adds `value` as `name` unless it is there; of two objects the members are merged.

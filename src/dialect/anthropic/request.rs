@@ -2,11 +2,11 @@
 //! `MessageCreateParams`, beta ones included (read August 2026).
 
 use super::blocks::{BlockWriter, Reader, read_blocks};
-use super::fields::{Fields, merge, put_extras};
+use super::fields::{Fields, dotted, merge, put_extras};
 use super::generation::Generation;
 use super::turns::{self, Turns};
 use super::{ID, thinking, tools};
-use crate::chat::{ChatError, Effort, Losses, Message, OutputFormat, Part, Request, Role, Sampling};
+use crate::chat::{ChatError, Effort, Extras, Losses, Message, OutputFormat, Part, Request, Role, Sampling};
 use crate::dialect::{Profile, UrlHints};
 use serde_json::{Map, Value, json};
 
@@ -49,20 +49,18 @@ pub(super) fn parse(body: &[u8], url: &UrlHints) -> Result<Request, ChatError> {
     let stream = fields.boolean("stream")?.or(url.stream).unwrap_or(false);
     let (effort, output) = read_output(&mut fields)?;
     let mut asked = fields.object("thinking")?;
+    let is_effort_only = effort.is_some() && asked.is_none();
     let reasoning = thinking::read(asked.as_mut(), effort)?;
 
-    // A null says that the member was not there, where the neutral form could not tell.
-    let effort_only = (effort.is_some() && asked.is_none()).then_some(Value::Null);
-    let mut rest: Vec<(&str, Value)> = Vec::new();
-    for (name, fields) in [("metadata", metadata), ("thinking", asked)] {
-        let left = fields.map(Fields::rest).filter(|left| !left.is_empty());
-        rest.extend(left.map(|left| (name, Value::Object(left))));
+    let mut rest = fields.rest();
+    for (name, left) in [("metadata", metadata), ("thinking", asked)] {
+        if let Some(left) = left {
+            rest.extend(dotted(name, left.rest()));
+        }
     }
-    rest.extend(effort_only.map(|null| ("thinking", null)));
-    let mut extras = fields.extras();
-    for (name, value) in rest {
-        extras.fields.insert(name.to_owned(), value);
-        extras.dialect = Some(ID);
+    if is_effort_only {
+        // A null says that the member was not there, which the neutral form cannot tell.
+        rest.insert("thinking".to_owned(), Value::Null);
     }
     Ok(Request {
         model,
@@ -76,7 +74,7 @@ pub(super) fn parse(body: &[u8], url: &UrlHints) -> Result<Request, ChatError> {
         output,
         include_usage: true,
         user,
-        extras,
+        extras: Extras::from_fields(ID, rest),
     })
 }
 
@@ -102,9 +100,8 @@ fn read_output(fields: &mut Fields) -> Result<(Option<Effort>, Option<OutputForm
             }
         }
         output = read_format(&mut config, "format")?;
-        let left = config.rest();
-        if !left.is_empty() {
-            fields.put_back("output_config", Value::Object(left));
+        for (name, value) in dotted("output_config", config.rest()) {
+            fields.put_back(&name, value);
         }
     }
     if output.is_none() {

@@ -1,9 +1,9 @@
 //! The whole answer: the `Message` object of Anthropic's API, version 2023-06-01.
 
 use super::blocks::{BlockWriter, Reader, read_blocks};
-use super::fields::{Fields, put_extras};
+use super::fields::{Fields, dotted, put_extras};
 use super::usage::{self, Tally};
-use super::{ID, error, stop};
+use super::{error, stop};
 use crate::chat::{Candidate, ChatError, ErrorKind, Extras, Losses, Response, Usage};
 use serde_json::{Map, Value, json};
 
@@ -36,8 +36,8 @@ fn read(value: Value) -> Result<Response, ChatError> {
         tally.absorb(usage);
     }
     let usage = tally.usage();
-    if !tally.rest.is_empty() {
-        fields.put_back("usage", Value::Object(tally.rest));
+    for (name, value) in dotted("usage", tally.rest) {
+        fields.put_back(&name, value);
     }
     let candidate = Candidate { parts, stop, stop_sequence, extras: Extras::default() };
     Ok(Response { id, model, created: None, candidates: vec![candidate], usage, extras: fields.extras() })
@@ -77,9 +77,4 @@ pub(super) fn write_usage(usage: Option<&Usage>, losses: &mut Losses) -> Map<Str
         losses.approximated("usage");
     }
     usage::write(usage.unwrap_or(&Usage::default()))
-}
-
-/// Extras of an answer, as the extras of this dialect.
-pub(super) fn extras(fields: Map<String, Value>) -> Extras {
-    Extras::from_fields(ID, fields)
 }

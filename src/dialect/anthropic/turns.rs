@@ -3,7 +3,6 @@
 //! The API reads consecutive messages of one role as one turn and wants results of tools first in it, so that is how turns
 //! are read and written here. A turn of the user's becomes a message of results and one of the rest.
 
-use super::ID;
 use super::blocks::{BlockWriter, foreign_name, read_blocks};
 use super::fields::{Fields, put_extras};
 use crate::chat::{ChatError, Extras, Losses, Message, Part, Role};
@@ -85,33 +84,31 @@ struct Turn {
 pub(super) fn write(messages: &[Message], takes_system_messages: bool, mut writer: BlockWriter<'_>) -> Turns {
     let mut system = Vec::new();
     let mut turns: Vec<Turn> = Vec::new();
-    for (index, message) in messages.iter().enumerate() {
+    for message in messages {
         if message.name.is_some() {
             writer.losses.dropped("messages.name");
         }
-        match message.role {
-            Role::System | Role::Developer => {
-                let is_prompt = |role: &Role| matches!(role, Role::System | Role::Developer);
-                let next = messages[index + 1..].iter().map(|next| next.role).find(|role| !is_prompt(role));
-                let is_placed = takes_system_messages
-                    && turns.last().is_some_and(|turn| turn.role != "assistant")
-                    && next.is_none_or(|role| role == Role::Assistant);
-                if is_placed {
-                    push(&mut turns, "system", writer.blocks(&message.parts), &message.extras, writer.losses);
-                } else {
-                    hoist(message, !turns.is_empty(), &mut system, &mut writer);
-                }
-            }
-            Role::Assistant => {
-                let blocks = writer.blocks(&message.parts);
-                push(&mut turns, "assistant", blocks, &message.extras, writer.losses);
-            }
-            Role::User | Role::Tool => {
-                let blocks = writer.blocks(&message.parts);
-                push(&mut turns, "user", blocks, &message.extras, writer.losses);
-            }
+        let mut more = Map::new();
+        put_extras(&mut more, &message.extras, "messages.", writer.losses);
+        let (role, blocks) = match message.role {
+            Role::System | Role::Developer => ("system", prompt(message, &mut writer)),
+            Role::Assistant => ("assistant", writer.blocks(&message.parts)),
+            Role::User | Role::Tool => ("user", writer.blocks(&message.parts)),
+        };
+        let mut turn = Turn { role, blocks, more };
+        // The model itself may write a text of white space; from anyone else the API refuses it.
+        if role != "assistant" {
+            turn.blocks.retain(|block| !is_white(block));
+        }
+        if turn.blocks.is_empty() {
+            continue;
+        }
+        match role {
+            "system" if turns.is_empty() => system.extend(turn.blocks),
+            _ => turns.push(turn),
         }
     }
+    let mut turns = settle(turns, takes_system_messages, &mut system, writer.losses);
     if turns.is_empty() && !system.is_empty() {
         // The API wants at least one turn of the user's.
         writer.losses.approximated("messages");
@@ -122,38 +119,51 @@ pub(super) fn write(messages: &[Message], takes_system_messages: bool, mut write
     Turns { system: (!system.is_empty()).then(|| content(system)), messages }
 }
 
-fn hoist(message: &Message, is_late: bool, system: &mut Vec<Value>, writer: &mut BlockWriter<'_>) {
-    if is_late {
-        writer.losses.approximated("messages.system");
-    }
+/// The blocks of a system prompt: texts, and what only this dialect knows.
+fn prompt(message: &Message, writer: &mut BlockWriter<'_>) -> Vec<Value> {
+    let mut blocks = Vec::new();
     for part in &message.parts {
         match part {
-            Part::Text { .. } | Part::Refusal(_) => writer.part(part, system),
-            Part::Foreign { dialect, value } if *dialect == ID && is_late => {
-                writer.losses.dropped(format!("content.{}", foreign_name(value)));
-            }
-            Part::Foreign { .. } => writer.part(part, system),
+            Part::Text { .. } | Part::Refusal(_) | Part::Foreign { .. } => writer.part(part, &mut blocks),
             _ => writer.losses.dropped("messages.system"),
         }
     }
-    put_extras(&mut Map::new(), &message.extras, "messages.", writer.losses);
+    blocks
 }
 
-fn push(turns: &mut Vec<Turn>, role: &'static str, mut blocks: Vec<Value>, extras: &Extras, losses: &mut Losses) {
-    let mut more = Map::new();
-    put_extras(&mut more, extras, "messages.", losses);
-    // The model itself may write a text of white space; from anyone else the API refuses it.
-    if role != "assistant" {
-        blocks.retain(|block| !is_white(block));
-    }
-    match turns.last_mut() {
-        Some(last) if last.role == role && role != "system" => {
-            last.blocks.extend(blocks);
-            last.more.extend(more);
+/// Puts turns of one role together, and moves system prompts that cannot stay where they are to `system`.
+fn settle(turns: Vec<Turn>, takes_system_messages: bool, system: &mut Vec<Value>, losses: &mut Losses) -> Vec<Turn> {
+    let next_role: Vec<Option<&str>> = (0..turns.len())
+        .map(|index| turns[index + 1..].iter().map(|turn| turn.role).find(|role| *role != "system"))
+        .collect();
+    let mut settled: Vec<Turn> = Vec::with_capacity(turns.len());
+    for (turn, next) in turns.into_iter().zip(next_role) {
+        let before = settled.iter().rev().map(|turn| turn.role).find(|role| *role != "system");
+        if turn.role == "system" {
+            if takes_system_messages && before == Some("user") && next != Some("user") {
+                settled.push(turn);
+                continue;
+            }
+            losses.approximated("messages.system");
+            for block in turn.blocks {
+                // A change of tools means something only at its place.
+                if block["type"] == "text" {
+                    system.push(block);
+                } else {
+                    losses.dropped(format!("content.{}", foreign_name(&block)));
+                }
+            }
+            continue;
         }
-        _ if blocks.is_empty() => {}
-        _ => turns.push(Turn { role, blocks, more }),
+        match settled.last_mut() {
+            Some(last) if last.role == turn.role => {
+                last.blocks.extend(turn.blocks);
+                last.more.extend(turn.more);
+            }
+            _ => settled.push(turn),
+        }
     }
+    settled
 }
 
 fn is_white(block: &Value) -> bool {
@@ -163,14 +173,16 @@ fn is_white(block: &Value) -> bool {
 /// The API refuses white space at the end of an answer that it is to continue.
 fn trim_prefill(turns: &mut Vec<Turn>, losses: &mut Losses) {
     let Some(last) = turns.last_mut().filter(|turn| turn.role == "assistant") else { return };
-    let Some(Value::String(text)) = last.blocks.last_mut().and_then(|block| block.get_mut("text")) else { return };
-    let trimmed = text.trim_end().len();
-    if trimmed == text.len() {
-        return;
-    }
-    losses.approximated("messages.content");
-    text.truncate(trimmed);
-    if trimmed == 0 {
+    while let Some(block) = last.blocks.last_mut().filter(|block| block["type"] == "text") {
+        let Value::String(text) = &mut block["text"] else { break };
+        let trimmed = text.trim_end().len();
+        if trimmed < text.len() {
+            losses.approximated("messages.content");
+            text.truncate(trimmed);
+        }
+        if trimmed > 0 {
+            break;
+        }
         last.blocks.pop();
     }
     if last.blocks.is_empty() {

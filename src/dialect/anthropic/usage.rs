@@ -27,7 +27,7 @@ impl Tally {
                 "cache_creation_input_tokens" => self.cache_write = count.or(self.cache_write),
                 "output_tokens" => self.output = count.or(self.output),
                 "output_tokens_details" => self.details(value),
-                _ if value.is_null() => {}
+                _ if is_nothing(&value) => {}
                 _ => {
                     self.rest.insert(name, value);
                 }
@@ -53,9 +53,20 @@ impl Tally {
         if let Some(count) = details.shift_remove("thinking_tokens") {
             self.reasoning = count.as_u64().or(self.reasoning);
         }
+        details.retain(|_, value| !is_nothing(value));
         if !details.is_empty() {
             self.rest.insert("output_tokens_details".to_owned(), Value::Object(details));
         }
+    }
+}
+
+/// True for a count of nothing: none of the server's tools used, no cache written.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Number(count) => count.as_u64() == Some(0),
+        Value::Object(counts) => counts.values().all(is_nothing),
+        _ => false,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::chat::{DialectId, Extras, Losses, MediaKind, MediaPart, MediaSource};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 
-/// Files of Gemini's own files API; nobody else can read them.
+/// Files of Gemini's own files API; nobody else can read them (nor what has no http URL, as `gs://` of Vertex AI).
 const FILES_API: &str = "https://generativelanguage.googleapis.com/";
 
 /// Reads the medium of a part with `inlineData` or `fileData`; `None` when neither is an object. What is left of the part
@@ -14,14 +14,13 @@ const FILES_API: &str = "https://generativelanguage.googleapis.com/";
 pub(super) fn read(mut part: Fields, signature: Option<String>) -> Option<MediaPart> {
     let (source, media_type, place, rest) = if let Some(mut blob) = part.take_object("inlineData") {
         let data = standard_base64(&blob.take_string("data").unwrap_or_default());
-        (MediaSource::Base64(data), blob.take_string("mimeType"), "inlineData", blob)
+        let media_type = blob.take_string("mimeType");
+        (inline(data, media_type.as_deref()), media_type, "inlineData", blob)
     } else if let Some(mut file) = part.take_object("fileData") {
         let uri = file.take_string("fileUri").unwrap_or_default();
-        let source = if uri.starts_with(FILES_API) {
-            MediaSource::FileId { dialect: DialectId::Gemini, id: uri }
-        } else {
-            MediaSource::Url(uri)
-        };
+        let is_public = !uri.starts_with(FILES_API) && (uri.starts_with("https://") || uri.starts_with("http://"));
+        let source =
+            if is_public { MediaSource::Url(uri) } else { MediaSource::FileId { dialect: DialectId::Gemini, id: uri } };
         (source, file.take_string("mimeType"), "fileData", file)
     } else {
         return None;
@@ -38,6 +37,13 @@ pub(super) fn read(mut part: Fields, signature: Option<String>) -> Option<MediaP
         signature: signature.map(|text| proof::read(&text)),
         extras: Extras::from_fields(DialectId::Gemini, extras),
     })
+}
+
+/// Documents of text are text inside: other dialects take base64 for pictures and PDF only.
+fn inline(data: String, media_type: Option<&str>) -> MediaSource {
+    let is_text = media_type.is_some_and(|media_type| media_type.starts_with("text/"));
+    let text = is_text.then(|| STANDARD.decode(&data).ok().and_then(|bytes| String::from_utf8(bytes).ok())).flatten();
+    text.map_or(MediaSource::Base64(data), MediaSource::Text)
 }
 
 /// Writes a medium as a part; `None` where Gemini cannot reach it.

@@ -105,6 +105,10 @@ fn read_contents(value: Value, messages: &mut Vec<Message>) -> Result<(), ChatEr
             push_user(messages, parts.into_iter().filter_map(|part| read_part(part, &mut calls)));
         }
     }
+    if messages.is_empty() {
+        // Google takes an empty text as a question; no dialect takes a conversation of nothing.
+        messages.push(Message::new(Role::User, vec![Part::text("")]));
+    }
     for message in messages.iter_mut().filter(|message| message.role == Role::Assistant) {
         join_thoughts(&mut message.parts);
     }

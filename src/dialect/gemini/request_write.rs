@@ -21,10 +21,10 @@ pub(super) fn write(request: &Request, losses: &mut Losses) -> Value {
     let mut contents = write_turns(turns, &request.model, losses);
     if !instruction.is_empty() {
         body.insert("systemInstruction".into(), json!({ "parts": instruction }));
-        if contents.is_empty() {
-            // Google wants at least one content, and takes an empty text for it.
-            contents.push(json!({ "role": "user", "parts": [{ "text": "" }] }));
-        }
+    }
+    if contents.is_empty() {
+        // Google wants at least one content, and takes an empty text for it.
+        contents.push(json!({ "role": "user", "parts": [{ "text": "" }] }));
     }
     body.insert("contents".into(), contents.into());
     let tools = tools::write(&request.tools, losses);

@@ -4,7 +4,7 @@ use super::audio::AudioPieces;
 use super::fields::{Fields, says_something};
 use super::reasoning::{self, Detail, DetailContent};
 use super::{content, response, tool_call};
-use crate::chat::{BlockKind, ChatError, Delta, DialectId, Event, Extras, Part, Signature, StopReason};
+use crate::chat::{BlockKind, ChatError, Delta, DialectId, Event, Extras, MediaPart, Part, Signature, StopReason};
 use serde_json::{Map, Value};
 
 /// Where the events go, and the number of the next block.
@@ -29,48 +29,30 @@ impl Steps<'_> {
         self.events.push(Event::BlockStop { index });
     }
 
-    /// A part that came whole.
-    pub(super) fn whole(&mut self, candidate: u32, part: Part) {
-        let mut deltas = Vec::new();
-        let kind = match part {
-            Part::Text { text, signature, extras, .. } => {
-                deltas.push(Delta::Text(text));
-                deltas.extend(signature.map(Delta::Signature));
-                if !extras.is_empty() {
-                    deltas.push(Delta::Extras(extras));
-                }
-                BlockKind::Text
-            }
-            Part::Refusal(text) => {
-                deltas.push(Delta::Text(text));
-                BlockKind::Refusal
-            }
-            Part::Reasoning(part) => {
-                if !part.text.is_empty() {
-                    deltas.push(Delta::Text(part.text));
-                }
-                deltas.extend(part.signature.map(Delta::Signature));
-                deltas.extend(part.encrypted.map(Delta::Encrypted));
-                BlockKind::Reasoning { id: part.id, summary: part.summary }
-            }
-            Part::ToolCall(call) => {
-                deltas.extend(call.signature.map(Delta::Signature));
-                deltas.push(Delta::Arguments(call.arguments));
-                if !call.extras.is_empty() {
-                    deltas.push(Delta::Extras(call.extras));
-                }
-                BlockKind::ToolCall { id: call.id, name: call.name }
-            }
-            Part::Media(media) => BlockKind::Media(media),
-            Part::Foreign { dialect, value } => BlockKind::Foreign { dialect, value },
-            // No model answers with a tool's result.
-            Part::ToolResult(_) => return,
-        };
+    /// A block that came whole.
+    fn whole(&mut self, candidate: u32, kind: BlockKind, delta: Option<Delta>) {
         let index = self.start(candidate, kind);
-        for delta in deltas {
+        if let Some(delta) = delta {
             self.delta(index, delta);
         }
         self.stop(index);
+    }
+
+    /// A part of a content list that is neither text nor reasoning.
+    fn part(&mut self, candidate: u32, part: Part) {
+        match part {
+            Part::Media(media) => self.whole(candidate, BlockKind::Media(media), None),
+            Part::Foreign { dialect, value } => self.whole(candidate, BlockKind::Foreign { dialect, value }, None),
+            Part::Refusal(text) => self.whole(candidate, BlockKind::Refusal, Some(Delta::Text(text))),
+            // No content list holds these.
+            Part::Text { .. } | Part::Reasoning(_) | Part::ToolCall(_) | Part::ToolResult(_) => {}
+        }
+    }
+
+    /// Reasoning that only its vendor can read, and proofs whose part is gone.
+    fn encrypted(&mut self, candidate: u32, id: String, proof: Signature) {
+        let kind = BlockKind::Reasoning { id: Some(id), summary: false };
+        self.whole(candidate, kind, Some(Delta::Encrypted(proof)));
     }
 }
 
@@ -113,6 +95,8 @@ pub(super) struct Choice {
     refusal: Option<usize>,
     thought: Option<Thought>,
     calls: Vec<Call>,
+    /// How many pictures there were.
+    media: usize,
     /// Proofs that came before the call they belong to.
     early_proofs: Vec<(String, Signature)>,
     annotations: Vec<Value>,
@@ -131,6 +115,7 @@ impl Choice {
             refusal: None,
             thought: None,
             calls: Vec::new(),
+            media: 0,
             early_proofs: Vec::new(),
             annotations: Vec::new(),
             sound: AudioPieces::default(),
@@ -223,8 +208,10 @@ impl Choice {
         }
         if let Some(Value::Array(list)) = delta.take("images") {
             for image in list {
-                if let Ok(part) = content::read_part(image, "images") {
-                    steps.whole(self.index, part);
+                match content::read_part(image, "images") {
+                    Ok(Part::Media(media)) => self.show(media, steps),
+                    Ok(part) => steps.part(self.index, part),
+                    Err(found) => steps.events.push(Event::Skipped { why: found.message }),
                 }
             }
         }
@@ -269,13 +256,30 @@ impl Choice {
                     match content::read_part(part, "content") {
                         Ok(Part::Text { text, .. }) => self.say(text, steps),
                         Ok(Part::Reasoning(part)) => self.think(&part.text, steps),
-                        Ok(part) => steps.whole(self.index, part),
+                        Ok(part) => steps.part(self.index, part),
                         Err(found) => steps.events.push(Event::Skipped { why: found.message }),
                     }
                 }
             }
             Some(other) => self.say(other.to_string(), steps),
         }
+    }
+
+    /// A picture; its proof came in the same delta, and was read before it.
+    fn show(&mut self, mut media: MediaPart, steps: &mut Steps) {
+        let mark = reasoning::media_mark(self.media);
+        self.media += 1;
+        if let Some(place) = self.early_proofs.iter().position(|(id, _)| *id == mark) {
+            media.signature = Some(self.early_proofs.remove(place).1);
+        }
+        // An index only counts the pictures of the stream.
+        media.extras.fields.shift_remove("index");
+        if media.extras.is_empty() {
+            media.extras = Extras::default();
+        }
+        self.close_thought(steps);
+        self.close_text(steps);
+        steps.whole(self.index, BlockKind::Media(media), None);
     }
 
     fn say(&mut self, text: String, steps: &mut Steps) {
@@ -335,7 +339,7 @@ impl Choice {
         if text.is_empty() {
             return;
         }
-        if !self.thought.as_ref().is_some_and(|thought| thought.entry.is_none()) {
+        if self.thought.as_ref().is_none_or(|thought| thought.entry.is_some()) {
             self.begin_thought(None, None, false, steps);
         }
         if let Some(thought) = &mut self.thought {
@@ -401,7 +405,7 @@ impl Choice {
                 }
             }
             DetailContent::Foreign(value) => {
-                steps.whole(self.index, Part::Foreign { dialect: DialectId::OpenAiChat, value });
+                steps.whole(self.index, BlockKind::Foreign { dialect: DialectId::OpenAiChat, value }, None);
             }
         }
     }
@@ -416,7 +420,7 @@ impl Choice {
         match self.calls.iter().find(|call| call.id == id) {
             Some(Call { block: Some(block), closed: false, .. }) => steps.delta(*block, Delta::Signature(proof)),
             // Too late for the block; it goes back to the vendor under the call's id all the same.
-            Some(Call { closed: true, .. }) => steps.whole(self.index, reasoning::encrypted_part(Some(id), proof)),
+            Some(Call { closed: true, .. }) => steps.encrypted(self.index, id, proof),
             _ => self.early_proofs.push((id, proof)),
         }
     }
@@ -432,14 +436,11 @@ impl Choice {
         fields.take("type");
         let proof = tool_call::take_google_proof(&mut fields);
         let (mut name, mut arguments) = (String::new(), String::new());
-        match fields.take("function") {
-            Some(Value::Object(mut function)) => {
-                if let Some(Value::String(text)) = function.shift_remove("name") {
-                    name = text;
-                }
-                arguments = tool_call::read_arguments(function.shift_remove("arguments"));
+        if let Some(Value::Object(mut function)) = fields.take("function") {
+            if let Some(Value::String(text)) = function.shift_remove("name") {
+                name = text;
             }
-            Some(_) | None => {}
+            arguments = tool_call::read_arguments(function.shift_remove("arguments"));
         }
         let found = self.find_call(position, id.as_deref(), &name, &arguments);
         let slot = match found {
@@ -548,10 +549,10 @@ impl Choice {
             close_call(call, steps);
         }
         if let Some(sound) = self.sound.finish() {
-            steps.whole(self.index, Part::Media(sound));
+            steps.whole(self.index, BlockKind::Media(sound), None);
         }
         for (id, proof) in std::mem::take(&mut self.early_proofs) {
-            steps.whole(self.index, reasoning::encrypted_part(Some(id), proof));
+            steps.encrypted(self.index, id, proof);
         }
     }
 }

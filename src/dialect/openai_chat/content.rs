@@ -91,7 +91,7 @@ fn read_media(mut fields: Fields, key: &str, kind: MediaKind) -> Result<Part, Ch
                 let data = inner.string("data")?.ok_or_else(|| missing(&format!("{path}.data")))?;
                 let format = inner.string("format")?;
                 match read_url(&data) {
-                    (MediaSource::Url(url), _) if !url.starts_with("http") => {
+                    (MediaSource::Url(url), _) if !url.contains("://") => {
                         (MediaSource::Base64(data), format.as_deref().map(audio_type))
                     }
                     (source, media_type) => (source, media_type.or(format.as_deref().map(audio_type))),
@@ -263,7 +263,9 @@ pub(super) fn write_media(media: &MediaPart, losses: &mut Losses) -> Option<Map<
         }
         (MediaSource::Url(url), MediaKind::Audio) => {
             inner.insert("data".into(), json!(url));
-            inner.insert("format".into(), json!(audio_format(media.media_type.as_deref())));
+            if let Some(media_type) = &media.media_type {
+                inner.insert("format".into(), json!(audio_format(Some(media_type))));
+            }
             losses.approximated("input_audio.url");
         }
         (source, MediaKind::Document) => {

@@ -1,7 +1,7 @@
 //! A provider's stream read (`chat.completion.chunk`).
 
 use super::choice::{Choice, Steps};
-use super::fields::{Fields, says_something};
+use super::fields::Fields;
 use super::{error, response, usage};
 use crate::chat::{ChatError, DialectId, ErrorKind, Event, Extras, Response, Usage};
 use crate::dialect::StreamDecoder;
@@ -57,7 +57,7 @@ impl StreamDecoder for Decoder {
             let bare = std::mem::take(&mut self.bare);
             self.failed = true;
             match bare_body(&bare) {
-                Ok(answer) => replay(answer, out),
+                Ok(answer) => out.extend(answer.into_events()),
                 Err(found) => out.push(Event::Error(found)),
             }
             return;
@@ -157,7 +157,8 @@ impl Decoder {
     fn close(&mut self, out: &mut Vec<Event>) {
         let finished = self.choices.values().any(Choice::is_finished);
         let said_something = self.choices.values().any(Choice::said_something);
-        if !finished && !(self.done && said_something) {
+        let is_whole = finished || (self.done && said_something);
+        if !is_whole {
             let what = match (self.choices.is_empty(), self.done) {
                 (true, true) => "ended without an answer",
                 (_, true) => "ended without text, tool call or finish reason",
@@ -207,24 +208,4 @@ fn bare_body(body: &[u8]) -> Result<Response, ChatError> {
         return Err(ChatError::new(ErrorKind::Upstream, message));
     }
     response::read(text.as_bytes())
-}
-
-/// A whole answer, as the events of a stream.
-fn replay(answer: Response, out: &mut Vec<Event>) {
-    let Response { id, model, created, candidates, usage, extras } = answer;
-    out.push(Event::Start { id, model, created });
-    let mut next_block = 0;
-    for (candidate, answer) in (0u32..).zip(candidates) {
-        let mut steps = Steps { events: out, next_block: &mut next_block };
-        for part in answer.parts {
-            steps.whole(candidate, part);
-        }
-        if let Some(reason) = answer.stop {
-            out.push(Event::Stop { candidate, reason, sequence: answer.stop_sequence });
-        }
-    }
-    out.extend(usage.map(Event::Usage));
-    if says_something(&Value::Object(extras.fields.clone())) {
-        out.push(Event::Extras(extras));
-    }
 }

@@ -7,6 +7,7 @@ use crate::dialect::{StreamEncoder, StreamOptions};
 use crate::wire::sse::write_event;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// Writes a stream. The frames with the finish reason are held back to the end, for they also carry what only this
 /// dialect knows, and a chunk without choices is one that many clients trip over.
@@ -82,8 +83,8 @@ impl Encoder {
 
     /// Makes sure that the alternative has begun: its first delta names the role.
     fn begin(&mut self, candidate: u32, out: &mut Vec<u8>) {
-        if !self.candidates.contains_key(&candidate) {
-            self.candidates.insert(candidate, Candidate::default());
+        if let Entry::Vacant(slot) = self.candidates.entry(candidate) {
+            slot.insert(Candidate::default());
             self.delta(candidate, json!({"role": "assistant", "content": ""}), None, out);
         }
     }
@@ -121,6 +122,10 @@ impl Encoder {
             BlockKind::Media(media) => {
                 said.media += 1;
                 pending = media_delta(media, said.media - 1, losses);
+                // In one delta with the medium: a reader takes it whole.
+                if let (Some(proof), Value::Object(delta)) = (&media.signature, &mut pending) {
+                    delta.extend(details_delta(vec![proof_entry(proof, &reasoning::media_mark(said.media - 1), said)]));
+                }
                 State::Media { number: said.media - 1 }
             }
             BlockKind::Foreign { dialect: DialectId::OpenAiChat, value } => {
@@ -138,11 +143,6 @@ impl Encoder {
         self.blocks.insert(index, Block { candidate, state });
         if !pending.is_null() {
             self.delta(candidate, pending, None, out);
-        }
-        if let BlockKind::Media(media) = kind
-            && let Some(proof) = &media.signature
-        {
-            self.add(index, &Delta::Signature(proof.clone()), out, losses);
         }
     }
 

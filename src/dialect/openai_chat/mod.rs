@@ -18,6 +18,7 @@ mod words;
 mod write_messages;
 mod write_request;
 
+pub mod edits;
 pub mod usage_chunk;
 
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};

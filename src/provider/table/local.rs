@@ -32,7 +32,13 @@ pub const MLX_LOCAL: ProviderRow = ProviderRow {
         ],
         ..Profile::COMPATIBLE
     },
-    edits: &[BodyEdit::MaxTokensName, BodyEdit::StopAsList, BodyEdit::DeveloperAsSystem, BodyEdit::IncludeUsage],
+    edits: &[
+        BodyEdit::MaxTokensName,
+        BodyEdit::StopAsList,
+        BodyEdit::DeveloperAsSystem,
+        BodyEdit::ThinkingSwitch,
+        BodyEdit::IncludeUsage,
+    ],
     opt_in: false,
     ..LOCAL
 };

@@ -1,0 +1,85 @@
+//! `bifrost local`: whether anything may leave this machine.
+
+use super::client::{Gateway, GatewayArgs, Trouble, text};
+use super::{Exit, Output};
+use crate::config::Inputs;
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Value, json};
+
+/// What to do with local-only mode.
+#[derive(Debug, Subcommand)]
+pub enum LocalCommand {
+    /// Says whether local-only mode is on and why, and how the local server is.
+    Status(LocalArgs),
+    /// Switches local-only mode on: from then on nothing leaves this machine. Outlives a restart.
+    ///
+    /// Refused, with the reason, unless the local server answers and lists a model.
+    On(LocalArgs),
+    /// Switches local-only mode off. Refused while the file, a flag or the environment declares it.
+    Off(LocalArgs),
+}
+
+/// Options of the three.
+#[derive(Debug, Args)]
+pub struct LocalArgs {
+    /// Answer in JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Where the gateway is.
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+}
+
+/// Asks or switches.
+///
+/// # Errors
+/// The gateway does not answer, or refuses the switch.
+pub async fn run(command: &LocalCommand, inputs: &Inputs, output: &mut Output<'_>) -> Result<Exit, Trouble> {
+    let (args, only) = match command {
+        LocalCommand::Status(args) => (args, None),
+        LocalCommand::On(args) => (args, Some(true)),
+        LocalCommand::Off(args) => (args, Some(false)),
+    };
+    let gateway = Gateway::find(&args.gateway, inputs, output).await?;
+    let (method, body) = match only {
+        None => (Method::GET, None),
+        Some(only) => (Method::PUT, Some(json!({ "only": only }))),
+    };
+    let status = gateway.admin(method, "/admin/local", &[], body).await?.good()?;
+    if args.json {
+        writeln!(output.out, "{status:#}")?;
+        return Ok(Exit::Ok);
+    }
+    writeln!(output.out, "local-only mode: {}", mode(&status))?;
+    writeln!(output.out, "{}", server(status.get("server").unwrap_or(&Value::Null)))?;
+    Ok(Exit::Ok)
+}
+
+fn mode(status: &Value) -> String {
+    let on = if status.get("only").and_then(Value::as_bool) == Some(true) { "on" } else { "off" };
+    match text(status, "reason") {
+        "" => on.to_owned(),
+        reason => format!("{on} ({reason})"),
+    }
+}
+
+/// The local server in one line, as `health` prints it too.
+pub fn server(server: &Value) -> String {
+    let healthy = server.get("healthy").and_then(Value::as_bool) == Some(true);
+    let state = if healthy { "healthy" } else { "not usable" };
+    let mut line = format!("local server:    {} at {}", state, text(server, "url"));
+    match text(server, "detail") {
+        "" => {}
+        detail => line.push_str(&format!(": {detail}")),
+    }
+    let names = |key| -> Vec<&str> {
+        server.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+    };
+    let (models, loaded) = (names("models"), names("loaded"));
+    if !models.is_empty() {
+        let about = |name: &&str| if loaded.contains(name) { format!("{name} (loaded)") } else { (*name).to_owned() };
+        line.push_str(&format!("\nmodels:          {}", models.iter().map(about).collect::<Vec<_>>().join(", ")));
+    }
+    line
+}
