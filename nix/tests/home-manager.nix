@@ -25,8 +25,10 @@ let
   ];
   plist =
     agent:
-    assert lib.assertMsg (lib.subtractLists launchdKeys (lib.attrNames agent.config) == [ ])
-      "not among the launchd keys that are known here: ${toString (lib.subtractLists launchdKeys (lib.attrNames agent.config))}";
+    let
+      unknown = lib.subtractLists launchdKeys (lib.attrNames agent.config);
+    in
+    assert lib.assertMsg (unknown == [ ]) "launchd keys that are not known here: ${toString unknown}";
     lib.generators.toPlist { escape = true; } (
       agent.config
       // {

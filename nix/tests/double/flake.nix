@@ -3,7 +3,7 @@
   description = "Stands in for nixpkgs where it cannot be fetched: what Bifrost's flake uses of it, and no more";
 
   outputs =
-    { self }:
+    _:
     let
       lib = import ./lib.nix;
       host = import ./host.nix;

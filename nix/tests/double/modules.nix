@@ -90,7 +90,10 @@ let
       let
         name = builtins.head unknown;
       in
-      throw "The option `${lib.showOption (place ++ [ name ])}' does not exist. Definition values:${lib.showDefs (map (one: one.value) (builtins.concatMap resolve (at name)))}";
+      throw (
+        "The option `${lib.showOption (place ++ [ name ])}' does not exist. Definition values:"
+        + lib.showDefs (lib.dischargeProperties (at name))
+      );
 in
 {
   mkOption = option: option // { _type = "option"; };
@@ -159,7 +162,10 @@ in
     if wrong == [ ] then
       type.merge place strongest
     else
-      throw "A definition for option `${lib.showOption place}' is not of type `${type.description}'. Definition values:${lib.showDefs wrong}";
+      throw (
+        "A definition for option `${lib.showOption place}' is not of type `${type.description}'. Definition values:"
+        + lib.showDefs wrong
+      );
 
   evalModules = lib.evalModulesAt [ ];
   evalModulesAt =

@@ -17,10 +17,9 @@ let
       canExecute = other: other.system == name;
     };
 
+  # A derivation whose `script` bash runs; everything else is an attribute of it, and so in its environment.
   build =
     {
-      name,
-      script,
       system ? host.system,
       ...
     }@args:
