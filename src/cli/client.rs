@@ -274,7 +274,7 @@ fn client_for(base: &str) -> Result<reqwest::Client, Trouble> {
         return Err(no_url(base));
     }
     let clients = Clients::new(false).map_err(|error| failed(&error))?;
-    clients.for_url(base).map(|destination| destination.client).map_err(|error| failed(&error))
+    clients.for_url(base, false).map(|destination| destination.client).map_err(|error| failed(&error))
 }
 
 fn no_url(text: &str) -> Trouble {

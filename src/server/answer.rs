@@ -6,7 +6,7 @@ use super::relay::Relay;
 use super::{Gateway, body, reply};
 use crate::chat::{ChatError, DialectId, Event, Losses};
 use crate::dialect::{self, StreamEncoder, UrlHints};
-use crate::observe::{AttemptRecord, Operation};
+use crate::observe::Operation;
 use crate::route::Plan;
 use crate::upstream::Failure;
 use axum::body::Body;
@@ -78,7 +78,7 @@ pub fn tell(exchange: &Exchange, headers: &mut HeaderMap) {
         reply::put(headers, reply::SUBSTITUTED, asked);
     }
     if !record.attempts.is_empty() {
-        let trail: Vec<String> = record.attempts.iter().map(trail_entry).collect();
+        let trail: Vec<String> = record.attempts.iter().map(ToString::to_string).collect();
         reply::put(headers, reply::ATTEMPTS, &trail.join(", "));
     }
     if let (Some(first), Some(_)) = (record.attempts.first().filter(|_| record.attempts.len() > 1), &record.provider) {
@@ -88,11 +88,6 @@ pub fn tell(exchange: &Exchange, headers: &mut HeaderMap) {
         reply::put(headers, reply::OVERHEAD, &overhead.as_micros().to_string());
     }
     reply::put_losses(headers, &record.losses);
-}
-
-/// One attempt in the trail: `provider/model outcome 12ms`.
-fn trail_entry(attempt: &AttemptRecord) -> String {
-    format!("{}/{} {} {}ms", attempt.provider, attempt.model, attempt.outcome, attempt.millis)
 }
 
 type Trying = Pin<Box<dyn Future<Output = Result<Live, Failure>> + Send>>;
