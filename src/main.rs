@@ -1,5 +1,17 @@
 //! The `bifrost` command.
 
+#![warn(missing_docs)]
+// Here and not in Cargo.toml, so that they hold for the program and not for its tests.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::todo,
+    clippy::unimplemented,
+    clippy::dbg_macro
+)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use bifrost::cli::{Cli, Exit, Output};
 use bifrost::secret::Environment;
 use clap::Parser as _;

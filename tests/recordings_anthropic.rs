@@ -1,5 +1,7 @@
 //! Anthropic's dialect against recorded traffic. The folder is named by `BIFROST_RECORDINGS`; its README has the schema.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests")]
+
 use bifrost::chat::{Collector, Event, Losses, Part, Response};
 use bifrost::dialect::anthropic::Anthropic;
 use bifrost::dialect::{Dialect, Profile, StreamOptions, UrlHints};

@@ -2,13 +2,14 @@
 
 use super::client::{Gateway, GatewayArgs, Trouble, text};
 use super::{Exit, Output, resolve};
+use crate::chat::{BlockKind, Delta, DialectId, Event, StopReason, Usage};
 use crate::config::Inputs;
-use crate::wire::sse::SseParser;
+use crate::dialect;
 use clap::Args;
 use http::{HeaderMap, Method};
 use reqwest::Response;
-use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
@@ -192,54 +193,22 @@ impl Waiting {
     }
 }
 
-/// One chunk of an OpenAI chat stream, as far as a terminal shows it (OpenAI API reference, "Chat Completions:
-/// streaming"; `reasoning_content` as DeepSeek introduced it).
-#[derive(Debug, Deserialize)]
-struct Chunk {
-    #[serde(default)]
-    choices: Vec<Choice>,
-    error: Option<ChunkError>,
-    usage: Option<ChunkUsage>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Choice {
-    #[serde(default)]
-    delta: Delta,
-    finish_reason: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Delta {
-    content: Option<String>,
-    reasoning_content: Option<String>,
-    refusal: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ChunkError {
-    message: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-struct ChunkUsage {
-    prompt_tokens: u64,
-    completion_tokens: u64,
-}
-
 /// Prints an answer as it comes.
+#[derive(Default)]
 struct Printer {
     shows_reasoning: bool,
+    /// What the open blocks are, by number.
+    reasoning: HashSet<usize>,
     in_reasoning: bool,
     /// Something stands on standard output, and whether its last line is ended.
     printed: Option<bool>,
-    finish: Option<String>,
-    usage: Option<ChunkUsage>,
+    stop: Option<StopReason>,
+    usage: Option<Usage>,
 }
 
 impl Printer {
     fn new(shows_reasoning: bool) -> Self {
-        Self { shows_reasoning, in_reasoning: false, printed: None, finish: None, usage: None }
+        Self { shows_reasoning, ..Self::default() }
     }
 
     async fn stream(
@@ -248,66 +217,72 @@ impl Printer {
         waiting: &mut Waiting,
         output: &mut Output<'_>,
     ) -> Result<(), Trouble> {
-        let mut parser = SseParser::new();
+        let mut decoder = dialect::get(DialectId::OpenAiChat).decoder();
+        let mut events = Vec::new();
         loop {
-            let bytes = match waiting.during(answer.chunk(), output).await? {
-                Ok(bytes) => bytes,
-                Err(_) => {
-                    waiting.over(output)?;
-                    let broken = "the connection to the gateway broke; what was printed is not the whole answer";
-                    return Err(Trouble::new(Exit::Failure, broken));
-                }
+            let Ok(bytes) = waiting.during(answer.chunk(), output).await? else {
+                waiting.over(output)?;
+                let broken = "the connection to the gateway broke; what was printed is not the whole answer";
+                return Err(Trouble::new(Exit::Failure, broken));
             };
             let ended = bytes.is_none();
-            parser.push(&bytes.unwrap_or_default()).map_err(|error| Trouble::new(Exit::Failure, error.to_string()))?;
-            loop {
-                let event = if ended { parser.next_event().or_else(|| parser.finish()) } else { parser.next_event() };
-                let Some(data) = event.map(|event| event.data) else { break };
-                // Comments keep the connection alive, and `[DONE]` says what the end says too.
-                let Some(chunk) = data.and_then(|data| serde_json::from_str::<Chunk>(&data).ok()) else { continue };
-                if let Some(error) = &chunk.error {
-                    waiting.over(output)?;
-                    let message = error.message.as_deref().unwrap_or("the answer ended with an error");
-                    return Err(Trouble::new(Exit::Failure, message));
-                }
-                self.show(&chunk, waiting, output)?;
+            match bytes {
+                Some(bytes) => decoder.push(&bytes, &mut events),
+                None => decoder.finish(&mut events),
+            }
+            for event in events.drain(..) {
+                self.take(event, waiting, output)?;
             }
             if ended {
                 waiting.over(output)?;
-                let early = "the answer broke off before its end; what was printed is not all of it";
-                return if self.finish.is_some() { Ok(()) } else { Err(Trouble::new(Exit::Failure, early)) };
+                return Ok(());
             }
         }
     }
 
-    fn show(&mut self, chunk: &Chunk, waiting: &mut Waiting, output: &mut Output<'_>) -> io::Result<()> {
-        self.usage = chunk.usage.or(self.usage);
-        let Some(choice) = chunk.choices.first() else { return Ok(()) };
-        if let Some(reason) = &choice.finish_reason {
-            self.finish = Some(reason.clone());
-        }
-        let non_empty = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        if let Some(thought) = non_empty(&choice.delta.reasoning_content).filter(|_| self.shows_reasoning) {
-            waiting.over(output)?;
-            self.in_reasoning = true;
-            let thought = if output.terminal { plain(&thought) } else { thought };
-            match output.colour {
-                true => write!(output.err, "\x1b[2m{thought}\x1b[0m")?,
-                false => write!(output.err, "{thought}")?,
+    fn take(&mut self, event: Event, waiting: &mut Waiting, output: &mut Output<'_>) -> Result<(), Trouble> {
+        match event {
+            Event::BlockStart { index, kind: BlockKind::Reasoning { .. }, .. } => {
+                self.reasoning.insert(index);
             }
-            output.err.flush()?;
-        }
-        for said in [&choice.delta.content, &choice.delta.refusal].into_iter().filter_map(non_empty) {
-            waiting.over(output)?;
-            if std::mem::take(&mut self.in_reasoning) {
-                writeln!(output.err, "\n")?;
+            Event::Delta { index, delta: Delta::Text(text) } if !text.is_empty() => {
+                if !self.reasoning.contains(&index) {
+                    waiting.over(output)?;
+                    self.say(&text, output)?;
+                } else if self.shows_reasoning {
+                    waiting.over(output)?;
+                    self.think(&text, output)?;
+                }
             }
-            self.printed = Some(said.ends_with('\n'));
-            let said = if output.out_is_terminal { plain(&said) } else { said };
-            write!(output.out, "{said}")?;
-            output.out.flush()?;
+            Event::Usage(usage) => self.usage.get_or_insert_default().merge(&usage),
+            Event::Stop { reason, .. } => self.stop = Some(reason),
+            Event::Error(error) => {
+                waiting.over(output)?;
+                return Err(Trouble::new(Exit::Failure, error.message));
+            }
+            _ => {}
         }
         Ok(())
+    }
+
+    fn think(&mut self, thought: &str, output: &mut Output<'_>) -> io::Result<()> {
+        self.in_reasoning = true;
+        let thought = if output.terminal { plain(thought) } else { thought.to_owned() };
+        match output.colour {
+            true => write!(output.err, "\x1b[2m{thought}\x1b[0m")?,
+            false => write!(output.err, "{thought}")?,
+        }
+        output.err.flush()
+    }
+
+    fn say(&mut self, said: &str, output: &mut Output<'_>) -> io::Result<()> {
+        if std::mem::take(&mut self.in_reasoning) {
+            writeln!(output.err, "\n")?;
+        }
+        self.printed = Some(said.ends_with('\n'));
+        let said = if output.out_is_terminal { plain(said) } else { said.to_owned() };
+        write!(output.out, "{said}")?;
+        output.out.flush()
     }
 
     /// Ends the line that was begun.
@@ -357,16 +332,16 @@ async fn tell(
     if let Some(losses) = told.losses {
         output.warning(&format!("not all of the request could be said to the provider: {losses}"))?;
     }
-    match printer.finish.as_deref() {
-        Some("length") => output.warning("the answer was cut off at the model's limit")?,
-        Some("content_filter") => output.warning("the provider's filter cut the answer off")?,
+    match printer.stop {
+        Some(StopReason::MaxTokens) => output.warning("the answer was cut off at the model's limit")?,
+        Some(StopReason::ContentFilter) => output.warning("the provider's filter cut the answer off")?,
         _ => {}
     }
     if output.terminal
         && let (Some(provider), Some(model)) = (told.provider, told.model)
     {
         let class = told.class.map(|class| format!(", class {class}")).unwrap_or_default();
-        let count = |usage: ChunkUsage| format!(", {} tokens in, {} out", usage.prompt_tokens, usage.completion_tokens);
+        let count = |usage: Usage| format!(", {} tokens in, {} out", usage.input, usage.output);
         let usage = printer.usage.map(count).unwrap_or_default();
         let line = format!("{provider}/{model}{class}{usage}, {:.1} s", took.as_secs_f64());
         output.aside(&plain(&line))?;

@@ -1,7 +1,5 @@
 //! Tables for people: columns that line up, nothing else.
 
-use std::io::{self, Write};
-
 /// What stands where something is unknown.
 pub const UNKNOWN: &str = "-";
 
@@ -22,16 +20,9 @@ impl<const N: usize> Columns<N> {
         self.rows.push(cells.map(|cell| if cell.is_empty() { UNKNOWN.to_owned() } else { cell }));
     }
 
-    /// True when there is nothing below the heading.
-    pub fn is_empty(&self) -> bool {
-        self.rows.len() == 1
-    }
-
-    /// Writes the table. Widths are counted in characters; control characters of names are left out.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// The table, without a line feed at its end; `None` when nothing stands below the heading. Widths are counted in
+    /// characters; control characters of names are left out.
+    pub fn text(&self) -> Option<String> {
         let rows: Vec<[String; N]> = self.rows.iter().map(|row| row.clone().map(|cell| plain(&cell))).collect();
         let mut widths = [0; N];
         for row in &rows {
@@ -39,12 +30,11 @@ impl<const N: usize> Columns<N> {
                 *width = (*width).max(cell.chars().count());
             }
         }
-        for row in &rows {
-            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-            let line = cells.collect::<Vec<_>>().join("  ");
-            writeln!(out, "{}", line.trim_end())?;
-        }
-        Ok(())
+        let line = |row: &[String; N]| {
+            let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            cells.join("  ").trim_end().to_owned()
+        };
+        (rows.len() > 1).then(|| rows.iter().map(line).collect::<Vec<_>>().join("\n"))
     }
 }
 

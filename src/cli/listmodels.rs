@@ -41,14 +41,13 @@ pub async fn run(args: &ListModelsArgs, inputs: &Inputs, output: &mut Output<'_>
         writeln!(output.out, "{:#}", json!({ "object": "list", "data": entries }))?;
         return Ok(Exit::Ok);
     }
-    if entries.is_empty() {
-        output.warning(
-            "nothing can be asked for now: set a provider's key or start the local server; `bifrost config check` says \
-             which are missing",
-        )?;
-        return Ok(Exit::Ok);
-    }
     print(&entries, output)?;
+    if !entries.iter().any(answers) {
+        output.warning(
+            "nothing could answer now: set a provider's key or start the local server; `bifrost config check` says which \
+             are missing",
+        )?;
+    }
     Ok(Exit::Ok)
 }
 
@@ -92,21 +91,17 @@ fn print(entries: &[Value], output: &mut Output<'_>) -> Result<(), Trouble> {
             ]),
         }
     }
-    let mut first = true;
-    let mut blank = |output: &mut Output<'_>| if std::mem::take(&mut first) { Ok(()) } else { writeln!(output.out) };
-    if !classes.is_empty() {
-        blank(output)?;
-        classes.write(output.out)?;
-    }
-    if !aliases.is_empty() {
-        blank(output)?;
-        aliases.write(output.out)?;
-    }
-    if !models.is_empty() {
-        blank(output)?;
-        models.write(output.out)?;
+    let tables: Vec<String> = [classes.text(), aliases.text(), models.text()].into_iter().flatten().collect();
+    if !tables.is_empty() {
+        writeln!(output.out, "{}", tables.join("\n\n"))?;
     }
     Ok(())
+}
+
+/// It is a model, or stands for one.
+fn answers(entry: &Value) -> bool {
+    let about = entry.get("bifrost").unwrap_or(&Value::Null);
+    text(about, "kind") == "model" || !text(about, "resolves_to").is_empty()
 }
 
 fn now(about: &Value) -> String {

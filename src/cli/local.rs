@@ -66,12 +66,15 @@ fn mode(status: &Value) -> String {
 
 /// The local server in one line, as `health` prints it too.
 pub fn server(server: &Value) -> String {
-    let healthy = server.get("healthy").and_then(Value::as_bool) == Some(true);
-    let state = if healthy { "healthy" } else { "not usable" };
-    let mut line = format!("local server:    {} at {}", state, text(server, "url"));
-    match text(server, "detail") {
-        "" => {}
-        detail => line.push_str(&format!(": {detail}")),
+    let (url, detail) = (text(server, "url"), text(server, "detail"));
+    let state = match server.get("healthy").and_then(Value::as_bool) {
+        Some(true) => format!("healthy at {url}"),
+        _ if detail.contains(url) => "not usable".to_owned(),
+        _ => format!("not usable at {url}"),
+    };
+    let mut line = format!("local server:    {state}");
+    if !detail.is_empty() {
+        line.push_str(&format!(": {detail}"));
     }
     let names = |key| -> Vec<&str> {
         server.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()

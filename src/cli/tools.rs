@@ -325,7 +325,7 @@ fn list(output: &mut Output<'_>) -> Result<Exit, Trouble> {
     for tool in TOOLS {
         columns.row([tool.name.to_owned(), tool.about.to_owned()]);
     }
-    columns.write(output.out)?;
+    writeln!(output.out, "{}", columns.text().unwrap_or_default())?;
     Ok(Exit::Ok)
 }
 

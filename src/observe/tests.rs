@@ -202,6 +202,34 @@ fn lines_come_in_order_and_all_are_written_before_the_log_goes() {
 }
 
 #[test]
+fn events_go_the_same_way_and_the_filter_follows_the_configuration() {
+    let kept = Kept::default();
+    let log = Log::start(&settings(false), kept.clone()).unwrap();
+    let with_filter = |filter: &str| LogSettings { filter: filter.to_owned(), ..settings(false) };
+    let wrong = log.install(&with_filter("bifrost=loud"), false);
+    assert!(matches!(wrong, Err(LogError::Filter { filter, .. }) if filter == "bifrost=loud"));
+    // The only test of this process that may do so.
+    log.install(&with_filter("warn,bifrost::observe::tests=info"), false).unwrap();
+    assert!(matches!(log.install(&settings(false), false), Err(LogError::AlreadyInstalled)));
+    let observer = Observer::new(&log);
+    tracing::info!(answer = 42, "first");
+    tracing::debug!("not asked for");
+    observer.finish(full());
+    observer.config_reloaded(Some(&with_filter("warn,bifrost::observe::tests=debug")));
+    tracing::debug!("asked for now");
+    observer.config_reloaded(Some(&with_filter("bifrost=loud")));
+    drop(log);
+    // Other tests of this process may log too.
+    let text = kept.text();
+    let expected =
+        [" INFO first answer=42\n", " INFO exchange: 200", "DEBUG asked for now\n", "stays as it was: the log filter"];
+    let places: Vec<_> =
+        expected.iter().map(|line| text.find(line).unwrap_or_else(|| panic!("{line}: {text}"))).collect();
+    assert!(places.is_sorted(), "{text}");
+    assert!(!text.contains("not asked for") && !text.contains('\x1b'), "{text}");
+}
+
+#[test]
 fn without_an_access_log_only_the_ring_and_the_metrics_know() {
     let kept = Kept::default();
     let log = Log::start(&LogSettings { access: false, ..settings(false) }, kept.clone()).unwrap();

@@ -1,6 +1,5 @@
 //! What is known of models: context window, prices, abilities. Unknown is unknown and never guessed.
 
-use super::Provider;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -97,8 +96,8 @@ impl Known {
     }
 
     /// True if `model` is known as one of `provider`'s own.
-    pub fn is_vendor(&self, provider: &Provider, model: &str) -> bool {
-        self.entry(model).is_some_and(|entry| entry.vendor == provider.name)
+    pub fn is_vendor(&self, provider: &str, model: &str) -> bool {
+        self.entry(model).is_some_and(|entry| entry.vendor == provider)
     }
 
     fn entry(&self, model: &str) -> Option<&Entry> {
@@ -108,15 +107,15 @@ impl Known {
 
     /// What is known of `model` as `provider` serves it. Prices are the vendor's own: another host's are unknown. A local
     /// server's model may be a conversion without its image tower, so there vision is unknown too.
-    pub fn find(&self, provider: &Provider, model: &str) -> Option<Facts> {
+    pub fn find(&self, provider: &str, is_local: bool, model: &str) -> Option<Facts> {
         let entry = self.entry(model)?;
         let mut facts = entry.facts.clone();
-        if entry.vendor != provider.name {
+        if entry.vendor != provider {
             facts.input_price = None;
             facts.output_price = None;
             facts.cache_read_price = None;
         }
-        if provider.is_local() {
+        if is_local {
             facts.vision = None;
         }
         Some(facts)
@@ -182,11 +181,12 @@ fn undated(name: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::table;
+    use crate::provider::{ProviderKind, table};
     use proptest::prelude::*;
 
     fn find(provider: &str, model: &str) -> Option<Facts> {
-        Known::shipped().find(&table::row(provider).unwrap().provider(), model)
+        let row = table::row(provider).unwrap();
+        Known::shipped().find(row.name, row.kind == ProviderKind::Local, model)
     }
 
     #[test]

@@ -288,6 +288,13 @@ mod tests {
         }
 
         #[test]
+        fn a_cut_list_of_what_runs_is_an_error(cut in 0..50_usize) {
+            let body = br#"{"running": [{"model": "a/b", "state": "ready"}]}"#;
+            let at = cut.min(body.len() - 1);
+            prop_assert!(parse_running(&body[..at]).is_err());
+        }
+
+        #[test]
         fn any_text_is_a_date_or_none(text in "\\PC{0,30}", digits in "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z") {
             unix_seconds(&text);
             unix_seconds(&digits);

@@ -122,3 +122,66 @@ fn has_word(text: &str, word: &str) -> bool {
 fn is_unspaced(letter: char) -> bool {
     matches!(letter, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::Message;
+    use proptest::prelude::*;
+
+    #[test]
+    fn features_are_those_of_the_last_user_text_and_of_all_system_prompts() {
+        let message = |role, text: &str| Message::new(role, vec![Part::text(text)]);
+        let request = Request {
+            messages: vec![
+                message(Role::System, "one"),
+                message(Role::Developer, "two"),
+                message(Role::User, "first"),
+                message(Role::Assistant, "answer"),
+                message(Role::User, "second"),
+                Message::new(Role::Tool, Vec::new()),
+            ],
+            ..Request::default()
+        };
+        let features = Features::of(&request, "aider/1", 4000);
+        assert_eq!((features.user.as_str(), features.system.as_str()), ("second", "one\ntwo"));
+        assert_eq!((features.tokens, features.tools, features.images, features.reasoning), (1000, false, false, false));
+    }
+
+    #[test]
+    fn words_end_where_words_end() {
+        for (text, word, has) in [
+            ("please review this", "review", true),
+            ("/review 4", "/review", true),
+            ("the reviewer", "review", false),
+            ("a preview", "review", false),
+            ("preview or review", "review", true),
+            ("code, please", "code", true),
+            ("c++ and rust", "c++", true),
+            ("+ x\n```go", "```", true),
+            ("这是提交信息吗", "提交信息", true),
+            ("größe", "größ", false),
+            ("anything", "", false),
+        ] {
+            assert_eq!(has_word(text, word), has, "{word} in {text}");
+        }
+    }
+
+    #[test]
+    fn no_rule_is_no_class() {
+        let rule =
+            AutoRule { class: "c".to_owned(), min_tokens: Some(10), max_tokens: Some(20), ..AutoRule::default() };
+        let of = |tokens| choose(std::slice::from_ref(&rule), &Features { tokens, ..Features::default() });
+        assert_eq!(of(9), None);
+        assert_eq!(of(10).unwrap().1, "rule 1: at least 10 tokens, at most 20 tokens");
+        assert_eq!(of(21), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_word_between_spaces_is_found(head in "\\PC{0,10}", word in "[a-zäß提]{1,6}", tail in "\\PC{0,10}") {
+            let text = format!("{head} {word} {tail}");
+            prop_assert!(has_word(&text, &word));
+        }
+    }
+}

@@ -36,6 +36,11 @@ pub struct List {
     /// Why the last fetching failed and when, in Unix seconds.
     #[serde(skip)]
     pub failure: Option<(String, u64)>,
+    /// Its models cost nothing.
+    is_local: bool,
+    /// All that is known of each model besides the config, in the order of `models`.
+    #[serde(skip)]
+    known: Vec<Facts>,
     /// Position by id and by lower-case id.
     #[serde(skip)]
     positions: HashMap<String, usize>,
@@ -44,8 +49,16 @@ pub struct List {
 impl List {
     /// The model called `id`, case ignored if nothing has exactly this name.
     pub fn find(&self, id: &str) -> Option<&ListedModel> {
-        let position = self.positions.get(id).or_else(|| self.positions.get(&id.to_ascii_lowercase()))?;
-        self.models.get(*position)
+        self.models.get(self.position(id)?)
+    }
+
+    /// The models with all that is known of them besides the config.
+    pub fn known(&self) -> impl Iterator<Item = (&ListedModel, &Facts)> {
+        self.models.iter().zip(&self.known)
+    }
+
+    fn position(&self, id: &str) -> Option<usize> {
+        self.positions.get(id).or_else(|| self.positions.get(&id.to_ascii_lowercase())).copied()
     }
 
     /// True if the model is in memory, as far as the server says: one that serves all it lists has all of it there.
@@ -59,6 +72,16 @@ impl List {
     /// True once an answer or a failure is there.
     pub fn is_settled(&self) -> bool {
         self.fetched_at.is_some() || self.failure.is_some()
+    }
+
+    fn learn(&mut self, provider: &str, public: &Known) {
+        let is_local = self.is_local;
+        let complete = |model: &ListedModel| {
+            let mut facts = model.facts.clone();
+            complete(&mut facts, provider, is_local, &model.id, public);
+            facts
+        };
+        self.known = self.models.iter().map(complete).collect();
     }
 
     fn index(&mut self) {
@@ -90,9 +113,11 @@ impl Catalogue {
             models,
             running,
             fetched_at: Some(now),
+            is_local: provider.is_local(),
             ..List::default()
         };
         list.index();
+        list.learn(&provider.name, &self.public);
         self.lists.insert(provider.name.clone(), list);
         if provider.kind == ProviderKind::Aggregator {
             self.publish();
@@ -136,23 +161,34 @@ impl Catalogue {
     /// All that is known of a model besides the config: its provider's list, then the aggregators' lists, then the data
     /// file. Local models cost nothing.
     pub fn facts(&self, provider: &Provider, model: &str) -> Facts {
-        let listed = self.lists.get(&provider.name).and_then(|list| list.find(model));
-        let mut facts = listed.map(|model| model.facts.clone()).unwrap_or_default();
-        if provider.is_local() {
-            facts.input_price.get_or_insert(0.0);
-            facts.output_price.get_or_insert(0.0);
+        let list = self.lists.get(&provider.name);
+        if let Some(known) = list.and_then(|list| list.known.get(list.position(model)?)) {
+            return known.clone();
         }
-        for known in [&self.public, Known::shipped()] {
-            if let Some(known) = known.find(provider, model) {
-                facts.fill_from(&known);
-            }
-        }
+        let mut facts = Facts::default();
+        complete(&mut facts, &provider.name, provider.is_local(), model, &self.public);
         facts
     }
 
+    /// Lets every list learn from those of the aggregators.
     fn publish(&mut self) {
         let models = self.lists.values().flat_map(|list| &list.models);
         let public = models.filter(|model| model.facts.input_price.is_some() && model.id.contains('/'));
         self.public = Known::new(public.map(|model| (model.id.clone(), model.facts.clone())));
+        for (name, list) in &mut self.lists {
+            list.learn(name, &self.public);
+        }
+    }
+}
+
+fn complete(facts: &mut Facts, provider: &str, is_local: bool, model: &str, public: &Known) {
+    if is_local {
+        facts.input_price.get_or_insert(0.0);
+        facts.output_price.get_or_insert(0.0);
+    }
+    for known in [public, Known::shipped()] {
+        if let Some(known) = known.find(provider, is_local, model) {
+            facts.fill_from(&known);
+        }
     }
 }

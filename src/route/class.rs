@@ -1,5 +1,6 @@
 //! Task classes: from selectors to targets, by what the catalogue and the facts say now.
 
+use super::catalogue::List;
 use super::plan::{Target, View};
 use crate::config::classes::{Class, Needs, Selector, Take};
 use crate::provider::facts::Facts;
@@ -19,7 +20,7 @@ const NO_HURRY: u8 = 3;
 /// One model that a selector lets through.
 struct Candidate<'a> {
     provider: &'a Arc<Provider>,
-    model: String,
+    model: &'a str,
     facts: Facts,
     created: Option<u64>,
     /// [`ROLE`] to [`NO_HURRY`]; lower is better.
@@ -44,7 +45,7 @@ pub(super) fn targets(view: &View<'_>, name: &str, class: &Class) -> Vec<Target>
         }
         for candidate in candidates.into_iter().take(selector.limit.unwrap_or(1)) {
             let reason = reason(name, selector, &candidate);
-            let target = Target { provider: candidate.provider.clone(), model: candidate.model, reason };
+            let target = Target { provider: candidate.provider.clone(), model: candidate.model.to_owned(), reason };
             if !targets.iter().any(|(_, _, known)| known.is_same(&target)) {
                 targets.push((candidate.is_down, candidate.readiness != ROLE, target));
             }
@@ -55,7 +56,7 @@ pub(super) fn targets(view: &View<'_>, name: &str, class: &Class) -> Vec<Target>
     targets.into_iter().map(|(_, _, target)| target).collect()
 }
 
-fn candidates<'a>(view: &View<'a>, name: &str, class: &Class, selector: &Selector) -> Vec<Candidate<'a>> {
+fn candidates<'a>(view: &View<'a>, name: &str, class: &Class, selector: &'a Selector) -> Vec<Candidate<'a>> {
     let mut found = Vec::new();
     let pin = selector.model.as_deref().filter(|pattern| !pattern.contains(['*', '?']));
     for provider in view.providers() {
@@ -65,19 +66,19 @@ fn candidates<'a>(view: &View<'a>, name: &str, class: &Class, selector: &Selecto
         }
         let list = view.catalogue.list(&provider.name);
         let is_down = list.is_some_and(|list| list.failure.is_some());
-        for model in list.map_or(&[][..], |list| &list.models) {
+        for (model, known) in list.into_iter().flat_map(List::known) {
             let matches = selector.model.as_ref().is_none_or(|pattern| glob(pattern, &model.id));
             if !matches || model.chat == Some(false) {
                 continue;
             }
-            let facts = view.facts(provider, &model.id);
+            let facts = view.told(provider, &model.id, known);
             if has(&facts, &selector.needs) {
                 found.push(Candidate {
                     provider,
                     facts,
                     created: model.created,
                     readiness: readiness(view, name, provider, &model.id),
-                    model: model.id.clone(),
+                    model: &model.id,
                     is_down,
                 });
             }
@@ -86,14 +87,7 @@ fn candidates<'a>(view: &View<'a>, name: &str, class: &Class, selector: &Selecto
         let has_list = list.is_some_and(|list| list.fetched_at.is_some());
         if let (Some(model), Some(_), false) = (pin, &selector.provider, has_list) {
             let facts = view.facts(provider, model);
-            found.push(Candidate {
-                provider,
-                facts,
-                created: None,
-                readiness: NO_HURRY,
-                model: model.to_owned(),
-                is_down,
-            });
+            found.push(Candidate { provider, facts, created: None, readiness: NO_HURRY, model, is_down });
         }
     }
     found

@@ -162,15 +162,20 @@ impl<'a> View<'a> {
 
     /// All that is known of a model: the config's word first, then the lists, then the data file.
     pub fn facts(&self, provider: &Provider, model: &str) -> Facts {
-        let mut facts = Facts::default();
+        self.told(provider, model, &self.catalogue.facts(provider, model))
+    }
+
+    /// What is known, with the config's word over it.
+    pub(super) fn told(&self, provider: &Provider, model: &str, known: &Facts) -> Facts {
         let overrides = &self.snapshot.facts;
-        if !overrides.is_empty() {
-            let full = overrides.get(&format!("{}/{model}", provider.name));
-            for known in full.into_iter().chain(overrides.get(model)) {
-                facts.fill_from(known);
-            }
+        if overrides.is_empty() {
+            return known.clone();
         }
-        facts.fill_from(&self.catalogue.facts(provider, model));
+        let mut facts = Facts::default();
+        let full = overrides.get(&format!("{}/{model}", provider.name));
+        for known in full.into_iter().chain(overrides.get(model)).chain([known]) {
+            facts.fill_from(known);
+        }
         facts
     }
 
@@ -316,7 +321,7 @@ fn by_id(view: &View<'_>, id: &str) -> Result<Plan, PlanError> {
     let mut awaited = view.providers().filter(|provider| view.catalogue.is_awaited(provider)).peekable();
     if awaited.peek().is_some() {
         // The list of a vendor whose key only the client has never comes.
-        return match awaited.find(|provider| Known::shipped().is_vendor(provider, id)) {
+        return match awaited.find(|provider| Known::shipped().is_vendor(&provider.name, id)) {
             Some(provider) => Ok(single(provider, id.to_owned(), format!("a known model of {}", provider.name))),
             None => Err(PlanError::NotYet),
         };

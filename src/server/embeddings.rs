@@ -74,8 +74,6 @@ fn parse(exchange: &Exchange) -> Result<EmbeddingRequest, ChatError> {
 fn write(ingress: DialectId, response: &EmbeddingResponse, request: &EmbeddingRequest, losses: &mut Losses) -> Bytes {
     Bytes::from(match ingress {
         DialectId::Gemini => gemini::write_response(response, request.single, losses),
-        DialectId::OpenAiChat | DialectId::Anthropic => {
-            openai::write_response(response, request.encoding, losses)
-        }
+        DialectId::OpenAiChat | DialectId::Anthropic => openai::write_response(response, request.encoding, losses),
     })
 }

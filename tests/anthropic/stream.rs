@@ -151,6 +151,16 @@ fn what_cannot_be_read_is_skipped_and_the_rest_goes_on() {
 }
 
 #[test]
+fn an_event_whose_data_is_no_object_is_skipped() {
+    for name in ["message_start", "content_block_start", "content_block_delta", "message_delta", "error"] {
+        for data in ["5", "[1]", "\"x\"", "true"] {
+            let events = decode(format!("event: {name}\ndata: {data}\n\n").as_bytes(), 99);
+            assert!(matches!(events[0], Event::Skipped { .. }), "{name} {data}: {events:?}");
+        }
+    }
+}
+
+#[test]
 fn arguments_that_come_whole_at_the_start_are_read() {
     let stream = concat!(
         "data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"tool_use\",\"id\":\"a\",\"name\":\"f\",\"input\":{\"x\":1}}}\n\n",
@@ -190,6 +200,30 @@ proptest! {
     fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let events = decode(&bytes, 7);
         prop_assert!(!events.is_empty());
+    }
+
+    #[test]
+    fn frames_in_any_order_and_shape_are_read_without_panic(
+        frames in proptest::collection::vec((
+            prop_oneof![Just("message_start"), Just("content_block_start"), Just("content_block_delta"),
+                        Just("content_block_stop"), Just("message_delta"), Just("message_stop"), Just("error")],
+            prop_oneof![Just("text"), Just("thinking"), Just("tool_use"), Just("redacted_thinking"), Just("other")],
+            prop_oneof![Just("text_delta"), Just("input_json_delta"), Just("signature_delta"), Just("citations_delta"), Just("odd")],
+            prop_oneof![Just(serde_json::json!("x")), Just(serde_json::json!(1)), Just(Value::Null), Just(serde_json::json!({"a": []}))],
+            0u8..3,
+        ), 0..12),
+    ) {
+        let mut stream = String::new();
+        for (kind, block, delta, odd, index) in frames {
+            let frame = serde_json::json!({"type": kind, "index": index, "message": odd, "usage": odd,
+                "content_block": {"type": block, "text": odd, "thinking": odd, "data": odd, "id": "i", "name": odd, "input": odd},
+                "delta": {"type": delta, "text": odd, "partial_json": odd, "signature": odd, "citation": odd, "stop_reason": odd}});
+            stream.push_str(&format!("data: {frame}\n\n"));
+        }
+        let events = decode(stream.as_bytes(), 64);
+        // Whatever came, it can be told to a client.
+        let (told, _) = encode(&events);
+        prop_assert!(told.contains("event: "));
     }
 
     #[test]

@@ -50,9 +50,20 @@ fn blank(signature: Option<Signature>) -> Part {
 }
 
 fn read_block(value: Value, path: String) -> Result<Part, ChatError> {
-    let whole = value.clone();
+    let kind = match value.get("type").and_then(Value::as_str) {
+        Some(kind) => kind.to_owned(),
+        None => return Err(Fields::new(value, path)?.missing("type")),
+    };
+    let is_known = match kind.as_str() {
+        "text" | "thinking" | "tool_use" | "tool_result" => true,
+        "image" | "document" => media::is_known(&value),
+        _ => false,
+    };
+    if !is_known {
+        return Ok(Part::Foreign { dialect: ID, value });
+    }
     let mut fields = Fields::new(value, path)?;
-    let kind = fields.required_string("type")?;
+    fields.take("type");
     match kind.as_str() {
         "text" => Ok(Part::Text {
             text: fields.required_string("text")?,
@@ -60,7 +71,6 @@ fn read_block(value: Value, path: String) -> Result<Part, ChatError> {
             signature: None,
             extras: fields.extras(),
         }),
-        "image" | "document" => media::read(&kind, whole, fields),
         "thinking" => {
             let text = fields.string("thinking")?.unwrap_or_default();
             let (place, signature) = sealed::open(&fields.string("signature")?.unwrap_or_default());
@@ -72,7 +82,7 @@ fn read_block(value: Value, path: String) -> Result<Part, ChatError> {
         }
         "tool_use" => read_call(fields).map(Part::ToolCall),
         "tool_result" => read_result(fields).map(Part::ToolResult),
-        _ => Ok(Part::Foreign { dialect: ID, value: whole }),
+        _ => media::read(&kind, fields).map(Part::Media),
     }
 }
 

@@ -112,6 +112,9 @@ impl Decoder {
 
     /// One event; the type in the data counts, and the SSE field only where the data has none.
     fn event(&mut self, mut value: Value, name: &str, out: &mut Vec<Event>) -> Result<(), String> {
+        if !value.is_object() {
+            return Err("an event that is no JSON object".to_owned());
+        }
         let kind = value.get("type").and_then(Value::as_str).unwrap_or(name).to_owned();
         match kind.as_str() {
             "message_start" => {

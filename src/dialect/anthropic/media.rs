@@ -3,12 +3,21 @@
 use super::ID;
 use super::blocks::{put_cache, take_cache, typed};
 use super::fields::{Fields, put_extras};
-use crate::chat::{ChatError, Losses, MediaKind, MediaPart, MediaSource, Part};
+use crate::chat::{ChatError, Losses, MediaKind, MediaPart, MediaSource};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-/// Reads an `image` or `document` block. A source that no other dialect knows (`content`) keeps the block as it is.
-pub(super) fn read(kind: &str, whole: Value, mut fields: Fields) -> Result<Part, ChatError> {
+/// The kinds of sources that other dialects know too.
+const SOURCES: [&str; 4] = ["base64", "text", "url", "file"];
+
+/// False for a block whose source only this dialect knows (`content`).
+pub(super) fn is_known(block: &Value) -> bool {
+    let kind = block.get("source").and_then(|source| source.get("type")).and_then(Value::as_str);
+    kind.is_none_or(|kind| SOURCES.contains(&kind))
+}
+
+/// Reads an `image` or `document` block.
+pub(super) fn read(kind: &str, mut fields: Fields) -> Result<MediaPart, ChatError> {
     let Some(mut source) = fields.object("source")? else { return Err(fields.missing("source")) };
     let source_kind = source.required_string("type")?;
     let media_type = source.string("media_type")?;
@@ -16,10 +25,9 @@ pub(super) fn read(kind: &str, whole: Value, mut fields: Fields) -> Result<Part,
         "base64" => MediaSource::Base64(source.required_string("data")?),
         "text" => MediaSource::Text(source.required_string("data")?),
         "url" => MediaSource::Url(source.required_string("url")?),
-        "file" => MediaSource::FileId { dialect: ID, id: source.required_string("file_id")? },
-        _ => return Ok(Part::Foreign { dialect: ID, value: whole }),
+        _ => MediaSource::FileId { dialect: ID, id: source.required_string("file_id")? },
     };
-    Ok(Part::Media(MediaPart {
+    Ok(MediaPart {
         kind: if kind == "image" { MediaKind::Image } else { MediaKind::Document },
         source,
         media_type,
@@ -28,7 +36,7 @@ pub(super) fn read(kind: &str, whole: Value, mut fields: Fields) -> Result<Part,
         cache: take_cache(&mut fields),
         signature: None,
         extras: fields.extras(),
-    }))
+    })
 }
 
 /// The word for a kind in names of losses.

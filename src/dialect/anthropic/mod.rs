@@ -14,6 +14,7 @@ mod generation;
 mod media;
 mod request;
 mod response;
+mod schema;
 mod sealed;
 mod stop;
 mod thinking;

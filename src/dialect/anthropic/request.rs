@@ -3,9 +3,9 @@
 
 use super::blocks::{BlockWriter, Reader, read_blocks};
 use super::fields::{Fields, dotted, merge, put_extras};
-use super::generation::Generation;
+use super::generation::{Generation, ThinkingForm};
 use super::turns::{self, Turns};
-use super::{ID, thinking, tools};
+use super::{ID, schema, thinking, tools};
 use crate::chat::{ChatError, Effort, Extras, Losses, Message, OutputFormat, Part, Request, Role, Sampling};
 use crate::dialect::{Profile, UrlHints};
 use serde_json::{Map, Value, json};
@@ -149,6 +149,7 @@ fn write_output(request: &Request, profile: &Profile, body: &mut Map<String, Val
         Some(OutputFormat::JsonObject) => losses.dropped("response_format"),
         Some(OutputFormat::JsonSchema { .. }) if !profile.json_schema => losses.dropped("response_format"),
         Some(OutputFormat::JsonSchema { name, description, schema, strict }) => {
+            let schema = strict_schema(request, schema, "response_format.schema", losses);
             let format = json!({"type": "json_schema", "schema": schema});
             merge(body, "output_config", &json!({ "format": format }));
             if name.is_some() {
@@ -163,6 +164,18 @@ fn write_output(request: &Request, profile: &Profile, body: &mut Map<String, Val
             }
         }
     }
+}
+
+/// A schema that the answer must match, in the words that the API takes. Other servers of the dialect get it as it is.
+pub(super) fn strict_schema(request: &Request, schema: &Value, name: &'static str, losses: &mut Losses) -> Value {
+    if Generation::of(&request.model).thinking() == ThinkingForm::Unknown {
+        return schema.clone();
+    }
+    let (schema, is_changed) = schema::strict(schema);
+    if is_changed {
+        losses.approximated(name);
+    }
+    schema
 }
 
 fn write_rest(request: &Request, body: &mut Map<String, Value>, losses: &mut Losses) {

@@ -3,6 +3,7 @@
 use super::ID;
 use super::blocks::{put_cache, take_cache};
 use super::fields::{Fields, put_extras};
+use super::request::strict_schema;
 use crate::chat::{ChatError, FunctionTool, Losses, Request, Tool, ToolChoice};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
@@ -84,7 +85,7 @@ pub(super) fn write(request: &Request, body: &mut Map<String, Value>, losses: &m
         _ => true,
     };
     let tools: Vec<Value> =
-        request.tools.iter().filter(is_allowed).filter_map(|tool| write_tool(tool, losses)).collect();
+        request.tools.iter().filter(is_allowed).filter_map(|tool| write_tool(request, tool, losses)).collect();
     if allowed.is_some() {
         // The API knows no list of allowed tools: the others are left out of the request instead.
         losses.approximated("tool_choice.allowed_tools");
@@ -101,7 +102,7 @@ pub(super) fn write(request: &Request, body: &mut Map<String, Value>, losses: &m
     }
 }
 
-fn write_tool(tool: &Tool, losses: &mut Losses) -> Option<Value> {
+fn write_tool(request: &Request, tool: &Tool, losses: &mut Losses) -> Option<Value> {
     match tool {
         Tool::Foreign { dialect, value } if *dialect == ID => Some(value.clone()),
         Tool::Foreign { value, .. } => {
@@ -115,8 +116,14 @@ fn write_tool(tool: &Tool, losses: &mut Losses) -> Option<Value> {
             if let Some(description) = &function.description {
                 map.insert("description".to_owned(), json!(description));
             }
-            let none = || json!({"type": "object", "properties": {}});
-            map.insert("input_schema".to_owned(), function.parameters.clone().unwrap_or_else(none));
+            let schema = match &function.parameters {
+                None => json!({"type": "object", "properties": {}}),
+                Some(schema) if function.strict == Some(true) => {
+                    strict_schema(request, schema, "tools.parameters", losses)
+                }
+                Some(schema) => schema.clone(),
+            };
+            map.insert("input_schema".to_owned(), schema);
             if let Some(strict) = function.strict {
                 map.insert("strict".to_owned(), json!(strict));
             }

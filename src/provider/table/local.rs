@@ -10,12 +10,14 @@ const LOCAL: ProviderRow = ProviderRow { auth: Auth::None, kind: ProviderKind::L
 /// The local MLX server: `vllm-mlx` (0.3.0 to 0.6.0), or `llama-swap` in front of it.
 ///
 /// It has `/v1/messages` too, but streams it without counting the prompt, so Anthropic's clients are translated. What it
-/// ignores was seen on the wire of 0.6.0.
+/// ignores was seen on the wire of 0.6.0, and is what its `ChatCompletionRequest` (vllm_mlx/api/models.py) does not have;
+/// its `Message` has no place for the reasoning of earlier turns.
 pub const MLX_LOCAL: ProviderRow = ProviderRow {
     name: crate::provider::MLX_LOCAL,
     endpoints: &[openai_at("http://127.0.0.1:11434")],
     profile: Profile {
         reasoning: ReasoningStyle::TemplateSwitch,
+        reasoning_history: false,
         stop_list_only: true,
         ignored_fields: &[
             "n",
