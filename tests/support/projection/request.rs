@@ -269,10 +269,12 @@ const OPENAI_CHAT: [Projection; 3] = [
         field: "file_id, input_audio.url",
         reason: "files of other vendors mean nothing, and sound from Google's storage is out of reach",
         apply: |request| {
-            each_media(
-                request,
-                &mut |media| !matches!(media.source, MediaSource::FileId { dialect, .. } if dialect != DialectId::OpenAiChat),
-            );
+            each_media(request, &mut |media| {
+                let is_far = media.kind == MediaKind::Audio
+                    && matches!(&media.source, MediaSource::Url(url) if !url.starts_with("http"));
+                !is_far
+                    && !matches!(media.source, MediaSource::FileId { dialect, .. } if dialect != DialectId::OpenAiChat)
+            });
         },
     },
 ];
