@@ -3,7 +3,7 @@
   # The least that a Mac needs.
   small.services.bifrost.registryFile = "~/.config/ai-stack/registry.json";
 
-  # Every option, with values that need quoting.
+  # Most options, with values that need quoting.
   full.services.bifrost = {
     host = [
       "localhost"
@@ -17,7 +17,12 @@
     settings = {
       server.api_keys = [ "keychain:bifrost/ada" ];
       providers = {
-        openai.key = "env:OPENAI_API_KEY";
+        openai = {
+          key = "env:OPENAI_API_KEY";
+          # Names that look a little like those of keys.
+          token_limit = "max_tokens";
+          deadlines.first_token = "30s";
+        };
         anthropic.key = [
           "cmd:/opt/homebrew/bin/op read 'op://Private/Anthropic/key'"
           "file:~/.keys/anthropic"
@@ -42,8 +47,12 @@
       huggingFaceHome = "/Volumes/Hugging Face";
       port = 11436;
       memoryReserveGb = 20;
-      keepWarm = "4m";
     };
+  };
+
+  keep-warm.services.bifrost.vllm-mlx = {
+    model = "~/models/mine";
+    keepWarm = "4m";
   };
 
   # Somebody else's model server.

@@ -188,7 +188,11 @@ impl Exchange {
     /// Writes down who answers, and what that answer is known to be.
     pub fn answered(&self, target: &Target, facts: &AnswerFacts) {
         let own = facts.sent.duration_since(self.started) + facts.received.elapsed();
+        let catalogue = self.gateway.directory.catalogue();
+        let is_listed = catalogue.list(&target.provider.name).is_some_and(|list| list.find(&target.model).is_some());
         let mut record = self.record();
+        record.known_model = is_listed;
+        record.upstream = Some(facts.received.duration_since(facts.sent));
         record.provider = Some(target.provider.name.clone());
         record.model = Some(target.model.clone());
         record.losses.extend(&facts.losses);

@@ -26,7 +26,8 @@ impl Gateway {
         let deadline = Instant::now() + FIRST_CATALOGUE_WAIT;
         loop {
             match self.plan_now(exchange) {
-                Ok(Err(PlanError::NotYet)) => {
+                // A client's own key needs no list.
+                Ok(Err(PlanError::NotYet)) if exchange.client_credential().is_none() => {
                     if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
                         return Err(PlanError::NotYet.into());
                     }
@@ -114,7 +115,7 @@ fn add_fallback(first: &mut Plan, model: &str, view: &View<'_>) -> Result<(), Ch
 fn own_key(exchange: &Exchange, error: PlanError) -> Result<Plan, ChatError> {
     let vendor = exchange.snapshot.providers.iter().find(|provider| auth::is_vendor_of(provider, exchange.ingress));
     match (&error, vendor) {
-        (PlanError::Unknown { .. }, Some(provider))
+        (PlanError::Unknown { .. } | PlanError::NotYet, Some(provider))
             if exchange.class.is_none() && exchange.client_credential().is_some() =>
         {
             let reason = "the client's own key, to its own vendor".to_owned();

@@ -119,9 +119,13 @@ impl Gateway {
         let snapshot = self.snapshot();
         let active = self.directory.active();
         let catalogue = self.directory.catalogue();
+        let in_cloud = |provider: &Provider| !provider.is_local() && active.contains(&provider.name);
+        let uses_cloud = !self.mode.is_on() && snapshot.providers.iter().any(|provider| in_cloud(provider));
         let due = snapshot.providers.iter().filter(|provider| {
+            // OpenRouter's list is public, and what it says of models is worth having for every cloud provider's.
+            let wanted = active.contains(&provider.name) || (uses_cloud && provider.models == ModelList::OpenRouter);
             provider.name != MLX_LOCAL
-                && active.contains(&provider.name)
+                && wanted
                 && (provider.is_local() || !self.mode.is_on())
                 && catalogue.is_due(provider, now(), snapshot.catalogue_ttl)
         });

@@ -3,7 +3,7 @@
 use super::exchange::Exchange;
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses};
 use crate::dialect::openai_chat::{edits, usage_chunk};
-use crate::dialect::{anthropic, gemini};
+use crate::dialect::{anthropic, gemini, openai_chat};
 use crate::provider::{BodyEdit, Provider};
 use crate::wire::json::{self, Object};
 use bytes::Bytes;
@@ -31,7 +31,7 @@ pub fn splice(
     let stripped = match exchange.ingress {
         DialectId::Anthropic => anthropic::strip_foreign_signatures(&exchange.body),
         DialectId::Gemini => gemini::strip_foreign_signatures(&exchange.body),
-        DialectId::OpenAiChat => None,
+        DialectId::OpenAiChat => openai_chat::strip_reasoning_history(&exchange.body, &provider.profile),
     };
     if stripped.is_some() {
         losses.dropped("reasoning");

@@ -32,6 +32,12 @@ pub(crate) fn foreign_answer() -> Response {
                     id: Some("rs_1".into()),
                     ..ReasoningPart::default()
                 }),
+                Part::Reasoning(ReasoningPart {
+                    text: "both".into(),
+                    encrypted: openai("gAAB"),
+                    id: Some("rs_2".into()),
+                    ..ReasoningPart::default()
+                }),
                 text("hello", gemini("CiQA")),
                 text("", gemini("CiQB")),
                 Part::ToolCall(signed),

@@ -26,6 +26,10 @@ pub(super) fn read_blocks(values: Vec<Value>, path: &str) -> Result<Vec<Part>, C
             (Place::Reasoning { id, summary }, encrypted) => {
                 parts.push(Part::Reasoning(ReasoningPart { id, summary, encrypted, ..ReasoningPart::default() }));
             }
+            (Place::Rest, encrypted) => match parts.last_mut() {
+                Some(Part::Reasoning(part)) if part.encrypted.is_none() => part.encrypted = encrypted,
+                _ => parts.push(Part::Reasoning(ReasoningPart { encrypted, ..ReasoningPart::default() })),
+            },
             (Place::Call(id), signature) => {
                 calls.insert(id, signature);
             }
@@ -249,7 +253,7 @@ impl BlockWriter<'_> {
             out.push(json!({"type": "thinking", "thinking": part.text, "signature": signature}));
         }
         if part.encrypted.is_some() {
-            let data = self.seal_reasoning(part, part.encrypted.as_ref());
+            let data = self.seal_encrypted(part, part.encrypted.as_ref(), is_encrypted_only);
             out.push(json!({"type": "redacted_thinking", "data": data}));
         }
     }
@@ -263,6 +267,17 @@ impl BlockWriter<'_> {
             }
             signature.map(|signature| signature.value.clone()).unwrap_or_default()
         })
+    }
+
+    /// The encrypted reasoning for a client: all of the part, or the half that follows its text.
+    pub(super) fn seal_encrypted(
+        &mut self,
+        part: &ReasoningPart,
+        encrypted: Option<&Signature>,
+        is_alone: bool,
+    ) -> String {
+        let rest = if is_alone { None } else { sealed::seal(&Place::Rest, encrypted) };
+        rest.unwrap_or_else(|| self.seal_reasoning(part, encrypted))
     }
 
     fn reasoning_to_provider(&mut self, part: &ReasoningPart, unsigned_thinking: bool, out: &mut Vec<Value>) {

@@ -19,8 +19,9 @@ pub(super) struct Decoder {
     open: BTreeMap<u64, Open>,
     /// The number of the next block.
     next: usize,
-    /// The text block that a signature may follow.
+    /// The text block that a signature may follow, and the reasoning that an encrypted half may follow.
     last_text: Option<usize>,
+    last_reasoning: Option<usize>,
     /// Numbers of the tool calls by id, and signatures that came before their call.
     calls: HashMap<String, usize>,
     call_signatures: HashMap<String, Signature>,
@@ -231,6 +232,7 @@ impl Decoder {
                 let signature = fields.string("signature").map_err(said)?.unwrap_or_default();
                 let (place, signature) = sealed::open(&signature);
                 let index = self.begin(reasoning(place), out);
+                self.last_reasoning = Some(index);
                 push_text(index, text, out);
                 out.extend(signature.map(|signature| Event::Delta { index, delta: Delta::Signature(signature) }));
                 Open::Flowing { index }
@@ -312,8 +314,13 @@ impl Decoder {
     fn redacted(&mut self, data: &str, out: &mut Vec<Event>) {
         let (place, signature) = sealed::open(data);
         let Some(signature) = signature else { return };
+        let last = self.next.checked_sub(1);
         let index = match place {
-            Place::Reasoning { .. } => {
+            Place::Rest if last.is_some() && last == self.last_reasoning => {
+                out.extend(last.map(|index| Event::Delta { index, delta: Delta::Encrypted(signature) }));
+                return;
+            }
+            Place::Reasoning { .. } | Place::Rest => {
                 let index = self.begin(reasoning(place), out);
                 out.push(Event::Delta { index, delta: Delta::Encrypted(signature) });
                 out.push(Event::BlockStop { index });
@@ -326,12 +333,16 @@ impl Decoder {
                     return;
                 }
             },
-            Place::Text if self.last_text.is_some_and(|index| index + 1 == self.next) => self.next - 1,
             Place::Text | Place::Blank => {
-                let index = self.begin(BlockKind::Text, out);
-                out.push(Event::Delta { index, delta: Delta::Signature(signature) });
-                out.push(Event::BlockStop { index });
-                return;
+                match self.last_text.filter(|_| place == Place::Text && last == self.last_text) {
+                    Some(index) => index,
+                    None => {
+                        let index = self.begin(BlockKind::Text, out);
+                        out.push(Event::Delta { index, delta: Delta::Signature(signature) });
+                        out.push(Event::BlockStop { index });
+                        return;
+                    }
+                }
             }
         };
         out.push(Event::Delta { index, delta: Delta::Signature(signature) });

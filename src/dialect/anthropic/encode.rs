@@ -53,6 +53,8 @@ struct Block {
     after: Vec<String>,
     /// A signature of the text, of which it is not yet known whether it has characters.
     text_signature: Option<Signature>,
+    /// Encrypted reasoning, of which it is not yet known whether it has a text.
+    encrypted: Option<Signature>,
 }
 
 /// What an event is appended to, and what it could not say.
@@ -264,6 +266,7 @@ impl Block {
             extras: Extras::default(),
             after: Vec::new(),
             text_signature: None,
+            encrypted: None,
         }
     }
 
@@ -287,8 +290,7 @@ impl Block {
                 sink.block_delta(index, &json!({"type": "signature_delta", "signature": sealed}));
             }
             (BlockKind::Reasoning { .. }, Delta::Encrypted(data)) => {
-                let sealed = self.seal_reasoning(Some(data), sink.losses);
-                self.after.push(sealed);
+                self.encrypted = Some(data.clone());
             }
             (BlockKind::ToolCall { .. }, Delta::Arguments(json)) => {
                 let index = self.begin(next, sink);
@@ -386,6 +388,12 @@ impl Block {
                 Some(data) => redacted(&data, next, sink),
                 None => sink.losses.dropped("reasoning.signature"),
             }
+        }
+        if let (Some(encrypted), BlockKind::Reasoning { id, summary }) = (&self.encrypted, &self.kind) {
+            let part = ReasoningPart { id: id.clone(), summary: *summary, ..ReasoningPart::default() };
+            let mut writer = BlockWriter { reader: Reader::Client, losses: sink.losses };
+            let data = writer.seal_encrypted(&part, Some(encrypted), self.wire.is_none());
+            redacted(&data, next, sink);
         }
         for data in std::mem::take(&mut self.after) {
             redacted(&data, next, sink);

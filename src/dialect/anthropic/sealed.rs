@@ -9,6 +9,7 @@
 //! | `@text` | the text right before |
 //! | `@blank` | a text of no characters, on its own |
 //! | `@item:<id>` | reasoning that has an id, or (without one) no signature at all: so it is known as foreign later |
+//! | `@rest` | the encrypted half of the reasoning right before |
 //! | `@summary:<id>` | reasoning that is a summary, with or without an id |
 //!
 //! None of the vendors' own values starts with `@`: they are base64.
@@ -27,6 +28,8 @@ pub(super) enum Place {
         /// The text is a summary.
         summary: bool,
     },
+    /// The reasoning right before, of which it is the encrypted half.
+    Rest,
     /// The tool call with this id.
     Call(String),
     /// The text right before.
@@ -50,6 +53,7 @@ pub(super) fn seal(place: &Place, signature: Option<&Signature>) -> Option<Strin
             let kind = if *summary { "summary" } else { "item" };
             format!("@{kind}:{}", id.as_deref().unwrap_or_default())
         }
+        Place::Rest => "@rest".to_owned(),
         Place::Call(id) => format!("@call:{id}"),
         Place::Text => "@text".to_owned(),
         Place::Blank => "@blank".to_owned(),
@@ -83,6 +87,7 @@ fn place(line: &str) -> Option<Place> {
         Some(("@call", call)) => Some(Place::Call(call.to_owned())),
         Some(("@item", item)) => Some(Place::Reasoning { id: id(item), summary: false }),
         Some(("@summary", item)) => Some(Place::Reasoning { id: id(item), summary: true }),
+        None if line == "@rest" => Some(Place::Rest),
         None if line == "@text" => Some(Place::Text),
         None if line == "@blank" => Some(Place::Blank),
         _ => None,
@@ -99,6 +104,7 @@ mod tests {
             (proptest::option::of("[a-z:]{1,9}"), any::<bool>())
                 .prop_map(|(id, summary)| Place::Reasoning { id, summary }),
             "[^\n]{0,9}".prop_map(Place::Call),
+            Just(Place::Rest),
             Just(Place::Text),
             Just(Place::Blank),
         ]

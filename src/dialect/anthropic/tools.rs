@@ -1,7 +1,7 @@
 //! Tools and the choice among them.
 
 use super::ID;
-use super::blocks::{put_cache, take_cache};
+use super::blocks::{foreign_name, put_cache, take_cache};
 use super::fields::{Fields, put_extras};
 use super::request::strict_schema;
 use crate::chat::{ChatError, FunctionTool, Losses, Request, Tool, ToolChoice};
@@ -106,8 +106,7 @@ fn write_tool(request: &Request, tool: &Tool, losses: &mut Losses) -> Option<Val
     match tool {
         Tool::Foreign { dialect, value } if *dialect == ID => Some(value.clone()),
         Tool::Foreign { value, .. } => {
-            let kind = value.get("type").and_then(Value::as_str).unwrap_or("foreign");
-            losses.dropped(format!("tools.{kind}"));
+            losses.dropped(format!("tools.{}", foreign_name(value)));
             None
         }
         Tool::Function(function) => {

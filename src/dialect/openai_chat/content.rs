@@ -13,6 +13,20 @@ use serde_json::{Map, Value, json};
 /// The file name written where the client gave none; OpenAI refuses files without one.
 const UNNAMED: &str = "document.pdf";
 
+/// The types of parts that are understood; every other is kept as it stands.
+const KINDS: [&str; 10] = [
+    "text",
+    "input_text",
+    "output_text",
+    "refusal",
+    "thinking",
+    "image_url",
+    "video_url",
+    "document_url",
+    "file",
+    "input_audio",
+];
+
 /// Reads `content`: a string, a list of parts, or nothing. An empty string is nothing.
 pub(super) fn read(value: Option<Value>, path: &str) -> Result<Vec<Part>, ChatError> {
     match value {
@@ -39,7 +53,9 @@ pub(super) fn read_part(value: Value, path: &str) -> Result<Part, ChatError> {
         None | Some(Value::Null) => return Err(missing(&format!("{path}.type"))),
         Some(other) => return Err(wrong_type(&format!("{path}.type"), "a string", other)),
     };
-    let whole = Value::Object(map.clone());
+    if !KINDS.contains(&kind.as_str()) {
+        return Ok(Part::Foreign { dialect: DialectId::OpenAiChat, value: Value::Object(map) });
+    }
     let mut fields = Fields::new(map, path);
     fields.take("type");
     match kind.as_str() {
@@ -54,8 +70,8 @@ pub(super) fn read_part(value: Value, path: &str) -> Result<Part, ChatError> {
         "video_url" => read_media(fields, "video_url", MediaKind::Video),
         "document_url" => read_media(fields, "document_url", MediaKind::Document),
         "file" => read_media(fields, "file", MediaKind::Document),
-        "input_audio" => read_media(fields, "input_audio", MediaKind::Audio),
-        _ => Ok(Part::Foreign { dialect: DialectId::OpenAiChat, value: whole }),
+        // The last of the known ones.
+        _ => read_media(fields, "input_audio", MediaKind::Audio),
     }
 }
 

@@ -12,6 +12,7 @@ mod read_messages;
 mod read_request;
 mod reasoning;
 mod response;
+mod strip;
 mod tool_call;
 pub(super) mod usage;
 mod words;
@@ -20,6 +21,8 @@ mod write_request;
 
 pub mod edits;
 pub mod usage_chunk;
+
+pub use strip::strip_reasoning_history;
 
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
