@@ -32,7 +32,8 @@ pub fn project(request: &Request, dialect: DialectId) -> Request {
 
 /// The first difference, in words.
 pub fn difference(left: &Request, right: &Request) -> Option<String> {
-    let fields: [(&str, fn(&Request) -> String); 9] = [
+    type Field = (&'static str, fn(&Request) -> String);
+    let fields: [Field; 9] = [
         ("stream", |it| format!("{:?}", it.stream)),
         ("tools", |it| format!("{:?}", it.tools)),
         ("tool_choice", |it| format!("{:?}", it.tool_choice)),
@@ -49,11 +50,9 @@ pub fn difference(left: &Request, right: &Request) -> Option<String> {
             return Some(differing(name, &left, &right));
         }
     }
-    let pairs = left.messages.iter().zip(&right.messages).enumerate();
-    for (at, (left, right)) in pairs.filter(|(_, (left, right))| left != right) {
-        return Some(differing(&format!("messages[{at}]"), &format!("{left:?}"), &format!("{right:?}")));
-    }
-    None
+    let mut pairs = left.messages.iter().zip(&right.messages).enumerate();
+    let (at, (left, right)) = pairs.find(|(_, (left, right))| left != right)?;
+    Some(differing(&format!("messages[{at}]"), &format!("{left:?}"), &format!("{right:?}")))
 }
 
 /// Takes out what is only a matter of form: the model (it may stand in the path), the ids of calls, white space in

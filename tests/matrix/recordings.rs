@@ -12,6 +12,9 @@ use std::{env, fs};
 pub struct Recording {
     /// Unique among all.
     pub id: String,
+    /// What it shows; only the project's own fixtures have names.
+    #[serde(default)]
+    pub name: String,
     /// Who answered.
     pub provider: String,
     /// Which API it was, as `openai.chat`.
