@@ -3,11 +3,11 @@
 use super::exchange::Exchange;
 use super::relay::{Relay, RelayOptions};
 use super::splice::{self, Spliced};
-use super::{count_tokens, embeddings};
+use super::{count_tokens, directory, embeddings};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Response, SignatureOrigin, Usage};
 use crate::dialect;
 use crate::observe::Operation;
-use crate::provider::{Endpoint, MLX_LOCAL, Provider};
+use crate::provider::{BodyEdit, Endpoint, MLX_LOCAL, Provider};
 use crate::route::Target;
 use crate::upstream::auth::{self, Credential};
 use crate::upstream::{Answer, Call, Failure, OriginalError, Outcome, Phase};
@@ -146,6 +146,8 @@ fn prepare(
     }
     let mut request = exchange.request()?.clone();
     model.clone_into(&mut request.model);
+    // Where usage must be asked for, the gateway wants it; the client sees it only if its dialect or its request says so.
+    request.include_usage = exchange.stream && provider.edits.contains(&BodyEdit::IncludeUsage);
     exchange.gateway.signatures.recall(&mut request, origin_of(endpoint.dialect));
     note_stop(&request, provider, losses);
     let reasons = asks_for_reasoning(&request);
@@ -245,10 +247,13 @@ async fn whole(
 ) -> Result<Live, Failure> {
     let body = answer.body.whole(deadline, Phase::WholeAnswer).await?;
     facts.received = Instant::now();
-    let response = dialect::get(endpoint.dialect).parse_response(&body).map_err(Failure::from_error)?;
+    let mut response = dialect::get(endpoint.dialect).parse_response(&body).map_err(Failure::from_error)?;
     let usage = response.usage;
     if endpoint.dialect != exchange.ingress {
         exchange.gateway.signatures.learn(&response);
+        // Not every dialect names and dates its answers; clients of those that do expect it.
+        response.id.get_or_insert_with(|| exchange.id.clone());
+        response.created.get_or_insert_with(directory::now);
     }
     let body = if exchange.stream {
         as_stream(exchange, response, &mut facts.losses)

@@ -1,11 +1,12 @@
 //! `listmodels`: what can be asked for now, in each client's shape.
 
-use super::{Gateway, directory, planning, reply};
+use super::{Gateway, planning, reply};
 use crate::chat::{ChatError, DialectId, ErrorKind};
 use crate::provider::facts::Facts;
 use crate::provider::listing::ListedModel;
 use crate::provider::{MLX_LOCAL, Provider};
 use crate::route::View;
+use crate::wire::timestamp;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
@@ -152,7 +153,7 @@ fn anthropic(entry: &Entry) -> Value {
         "type": "model",
         "id": entry.id,
         "display_name": entry.id,
-        "created_at": directory::rfc3339(entry.created),
+        "created_at": timestamp::write(entry.created),
     })
 }
 

@@ -3,3 +3,4 @@
 pub mod json;
 pub mod json_tree;
 pub mod sse;
+pub mod timestamp;

@@ -20,7 +20,6 @@ mod request_write;
 mod response;
 mod schema;
 mod thinking;
-mod timestamp;
 mod tool_result;
 mod tools;
 mod usage;

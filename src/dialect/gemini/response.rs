@@ -4,8 +4,9 @@ use super::content::{CallBook, read_part, write_extras, write_part};
 use super::decode::Chunks;
 use super::fields::Fields;
 use super::proof::Towards;
-use super::{error, timestamp, usage};
+use super::{error, usage};
 use crate::chat::{Candidate, ChatError, Collector, DialectId, ErrorKind, Extras, Losses, Part, Response, StopReason};
+use crate::wire::timestamp;
 use serde_json::{Map, Value, json};
 
 /// Reads a whole answer; also the JSON array that `streamGenerateContent` gives without `alt=sse`.
