@@ -15,6 +15,7 @@ use bifrost::chat::{Collector, DialectId, ErrorKind, Event, Losses, Request, Res
 use bifrost::dialect::{self, Profile, UrlHints};
 use projection::answer::Answer;
 use projection::request;
+use proptest::prelude::*;
 use recordings::Recording;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -266,5 +267,21 @@ impl Steps {
         self.seed ^= self.seed >> 7;
         self.seed ^= self.seed << 17;
         1 + usize::try_from(self.seed % self.most as u64).unwrap()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn where_the_network_cuts_a_stream_does_not_matter(
+        chosen in any::<prop::sample::Index>(),
+        cuts in prop::collection::vec(1usize..300, 1..80),
+    ) {
+        let streams: Vec<Recording> = recordings::fixtures().into_iter().filter(Recording::is_stream).collect();
+        let recording = chosen.get(&streams);
+        let bytes = recording.response_bytes();
+        let mut cuts = cuts.iter().copied().cycle();
+        let pieces = decode_pieces(recording.dialect(), &bytes, || cuts.next().unwrap_or(1));
+        prop_assert_eq!(pieces, decode(recording.dialect(), &bytes), "{}", recording.name);
     }
 }

@@ -124,7 +124,7 @@ def bad_input_is_a_400_in_the_dialect_of_its_client(gateway, _):
         assert headers["x-request-id"], headers
     status, _, error = gateway.ask("POST", "/v1/messages", anthropic(messages="Hello"))
     assert status == 400 and error["type"] == "error" and error["error"]["type"] == "invalid_request_error", error
-    status, _, error = gateway.ask("POST", "/v1beta/models/mlx-local/tiny:generateContent", {"contents": "text"})
+    status, _, error = gateway.ask("POST", "/v1beta/models/mlx-local/tiny:generateContent", {"contents": 5})
     assert status == 400 and error["error"]["status"] == "INVALID_ARGUMENT" and error["error"]["code"] == 400, error
 
 
