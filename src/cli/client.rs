@@ -2,6 +2,7 @@
 
 use super::{Exit, Output};
 use crate::config::{Inputs, Snapshot, env};
+use crate::provider::Deadlines;
 use crate::secret::Secret;
 use crate::upstream::Clients;
 use clap::Args;
@@ -274,7 +275,10 @@ fn client_for(base: &str) -> Result<reqwest::Client, Trouble> {
         return Err(no_url(base));
     }
     let clients = Clients::new(false).map_err(|error| failed(&error))?;
-    clients.for_url(base, false).map(|destination| destination.client).map_err(|error| failed(&error))
+    clients
+        .for_url(base, Deadlines::CLOUD.connect, false)
+        .map(|destination| destination.client)
+        .map_err(|error| failed(&error))
 }
 
 fn no_url(text: &str) -> Trouble {

@@ -119,6 +119,7 @@ pub async fn ask(
         headers: headers(exchange, provider, endpoint).await?,
         body,
         local_only: exchange.local_only,
+        connect: provider.deadlines.connect,
         deadline,
         phase,
     };

@@ -163,6 +163,7 @@ impl Gateway {
             headers,
             body: Bytes::new(),
             local_only: false,
+            connect: provider.deadlines.connect,
             deadline,
             phase: Phase::WholeAnswer,
         };

@@ -32,6 +32,8 @@ pub struct Call {
     pub body: Bytes,
     /// Nothing but this machine may be called, whatever the mode.
     pub local_only: bool,
+    /// The limit for connecting.
+    pub connect: Duration,
     /// The response headers must be there by then.
     pub deadline: Instant,
     /// What to call it when they are not.
@@ -63,8 +65,9 @@ impl Call {
     /// # Errors
     /// Not reachable, a deadline, or forbidden by local-only mode. An error status is no error here.
     pub async fn send(self, clients: &Clients) -> Result<Answer, Failure> {
-        let Destination { client, revoked } =
-            clients.for_url(&self.url, self.local_only).map_err(|error| forbidden(&self.provider, &error))?;
+        let Destination { client, revoked } = clients
+            .for_url(&self.url, self.connect, self.local_only)
+            .map_err(|error| forbidden(&self.provider, &error))?;
         let request = client.request(self.method, &self.url).headers(self.headers).body(self.body);
         let sent = under(&self.provider, &revoked, self.deadline, self.phase, request.send()).await?;
         let response = sent.map_err(|error| unreachable(&self.provider, &self.url, &error))?;

@@ -3,8 +3,10 @@
 use crate::provider::Deadlines;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Url, redirect};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use url_host::is_loopback;
@@ -32,20 +34,20 @@ pub enum LocalUrlError {
     Invalid(String),
 }
 
-/// The two HTTP clients.
+/// The two HTTP clients. Each is kept once per limit for connecting, because that is a property of a client.
 #[derive(Debug)]
 pub struct Clients {
-    local: Destination,
-    cloud: RwLock<Cloud>,
+    local: RwLock<BTreeMap<Duration, Client>>,
+    never: CancellationToken,
+    /// `None` in local-only mode: then there is none, and nothing that could make one.
+    cloud: RwLock<Option<Cloud>>,
 }
 
-#[derive(Debug)]
-enum Cloud {
-    /// Local-only mode: there is none.
-    Forbidden,
-    /// Allowed, and built at the first use: reading the system's certificates takes a while.
-    NotYet,
-    Built(Destination),
+#[derive(Debug, Default)]
+struct Cloud {
+    /// Built at the first use: reading the system's certificates takes a while.
+    clients: BTreeMap<Duration, Client>,
+    revoked: CancellationToken,
 }
 
 impl Clients {
@@ -56,76 +58,90 @@ impl Clients {
     pub fn new(local_only: bool) -> Result<Self, reqwest::Error> {
         // Both clients take TLS from here; a second call in one process (tests) finds it installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .dns_resolver(Arc::new(LoopbackResolver))
-            .tls_certs_only([])
-            .http1_only()
-            .tcp_nodelay(true)
-            .connect_timeout(Deadlines::LOCAL.connect)
-            .pool_idle_timeout(POOL_IDLE)
-            .build()?;
-        let local = Destination { client, revoked: CancellationToken::new() };
-        let cloud = if local_only { Cloud::Forbidden } else { Cloud::NotYet };
-        Ok(Self { local, cloud: RwLock::new(cloud) })
+        let connect = Deadlines::LOCAL.connect;
+        Ok(Self {
+            local: RwLock::new(BTreeMap::from([(connect, build_local(connect)?)])),
+            never: CancellationToken::new(),
+            cloud: RwLock::new((!local_only).then(Cloud::default)),
+        })
     }
 
-    /// The client that may go to `url`; `local_only` is the wish of one request.
+    /// The client that may go to `url` and gives up connecting after `connect`; `local_only` is the wish of one request.
     ///
     /// # Errors
     /// The address is not on this machine, and local-only mode is on or wished for.
-    pub fn for_url(&self, url: &str, local_only: bool) -> Result<Destination, LocalUrlError> {
+    pub fn for_url(&self, url: &str, connect: Duration, local_only: bool) -> Result<Destination, LocalUrlError> {
         let parsed = Url::parse(url).map_err(|_| LocalUrlError::Invalid(url.to_owned()))?;
+        let failed = |error: reqwest::Error| LocalUrlError::Invalid(error.to_string());
         if is_loopback(&parsed) {
-            return Ok(self.local.clone());
+            let known = self.local.read().unwrap_or_else(PoisonError::into_inner).get(&connect).cloned();
+            let client = match known {
+                Some(client) => client,
+                None => {
+                    let mut clients = self.local.write().unwrap_or_else(PoisonError::into_inner);
+                    get_or_build(&mut clients, connect, build_local).map_err(failed)?
+                }
+            };
+            return Ok(Destination { client, revoked: self.never.clone() });
         }
         let not_local = || LocalUrlError::NotLocal(parsed.host_str().unwrap_or("the address").to_owned());
         if local_only {
             return Err(not_local());
         }
-        if let Cloud::Built(destination) = &*self.cloud.read().unwrap_or_else(|poisoned| poisoned.into_inner()) {
-            return Ok(destination.clone());
+        if let Some(cloud) = &*self.cloud.read().unwrap_or_else(PoisonError::into_inner)
+            && let Some(client) = cloud.clients.get(&connect)
+        {
+            return Ok(Destination { client: client.clone(), revoked: cloud.revoked.clone() });
         }
-        let mut cloud = self.cloud.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match &*cloud {
-            Cloud::Forbidden => Err(not_local()),
-            Cloud::Built(destination) => Ok(destination.clone()),
-            Cloud::NotYet => {
-                let client = build_cloud().map_err(|error| LocalUrlError::Invalid(error.to_string()))?;
-                let destination = Destination { client, revoked: CancellationToken::new() };
-                *cloud = Cloud::Built(destination.clone());
-                Ok(destination)
-            }
-        }
+        let mut cloud = self.cloud.write().unwrap_or_else(PoisonError::into_inner);
+        let cloud = cloud.as_mut().ok_or_else(not_local)?;
+        let client = get_or_build(&mut cloud.clients, connect, build_cloud).map_err(failed)?;
+        Ok(Destination { client, revoked: cloud.revoked.clone() })
     }
 
     /// Switches local-only mode. On: the cloud client is dropped with its connections and what runs through it ends.
     pub fn set_local_only(&self, on: bool) {
-        let mut cloud = self.cloud.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match (&*cloud, on) {
-            (Cloud::Built(destination), true) => {
-                destination.revoked.cancel();
-                *cloud = Cloud::Forbidden;
+        let mut cloud = self.cloud.write().unwrap_or_else(PoisonError::into_inner);
+        if on {
+            if let Some(cloud) = cloud.take() {
+                cloud.revoked.cancel();
             }
-            (Cloud::NotYet, true) => *cloud = Cloud::Forbidden,
-            (Cloud::Forbidden, false) => *cloud = Cloud::NotYet,
-            (Cloud::Forbidden, true) | (Cloud::NotYet | Cloud::Built(_), false) => {}
+        } else {
+            cloud.get_or_insert_default();
         }
-    }
-
-    /// True while a cloud client exists or may be built.
-    pub fn cloud_allowed(&self) -> bool {
-        !matches!(&*self.cloud.read().unwrap_or_else(|poisoned| poisoned.into_inner()), Cloud::Forbidden)
     }
 }
 
-fn build_cloud() -> Result<Client, reqwest::Error> {
+fn get_or_build(
+    clients: &mut BTreeMap<Duration, Client>,
+    connect: Duration,
+    build: fn(Duration) -> Result<Client, reqwest::Error>,
+) -> Result<Client, reqwest::Error> {
+    match clients.entry(connect) {
+        Entry::Occupied(known) => Ok(known.get().clone()),
+        Entry::Vacant(place) => Ok(place.insert(build(connect)?).clone()),
+    }
+}
+
+fn build_local(connect: Duration) -> Result<Client, reqwest::Error> {
+    Client::builder()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .dns_resolver(Arc::new(LoopbackResolver))
+        .tls_certs_only([])
+        .http1_only()
+        .tcp_nodelay(true)
+        .connect_timeout(connect)
+        .pool_idle_timeout(POOL_IDLE)
+        .build()
+}
+
+fn build_cloud(connect: Duration) -> Result<Client, reqwest::Error> {
     Client::builder()
         // A redirect could carry a key to another host.
         .redirect(redirect::Policy::none())
         .tcp_nodelay(true)
-        .connect_timeout(Deadlines::CLOUD.connect)
+        .connect_timeout(connect)
         .pool_idle_timeout(POOL_IDLE)
         .build()
 }
@@ -172,17 +188,21 @@ mod tests {
         }
     }
 
+    fn cloud(clients: &Clients, local_only: bool) -> Result<Destination, LocalUrlError> {
+        clients.for_url("https://192.0.2.1/", Deadlines::CLOUD.connect, local_only)
+    }
+
     #[test]
     fn local_only_takes_the_cloud_client_away_and_ends_what_runs_through_it() {
         let clients = Clients::new(false).unwrap();
-        let before = clients.for_url("https://192.0.2.1/", false).unwrap();
+        let before = cloud(&clients, false).unwrap();
         assert!(!before.revoked.is_cancelled());
-        assert!(matches!(clients.for_url("https://192.0.2.1/", true), Err(LocalUrlError::NotLocal(_))));
+        assert!(matches!(cloud(&clients, true), Err(LocalUrlError::NotLocal(_))));
         clients.set_local_only(true);
         assert!(before.revoked.is_cancelled());
-        assert!(matches!(clients.for_url("https://192.0.2.1/", false), Err(LocalUrlError::NotLocal(_))));
-        assert!(clients.for_url("http://127.0.0.1:1/", false).is_ok());
+        assert!(matches!(cloud(&clients, false), Err(LocalUrlError::NotLocal(_))));
+        assert!(clients.for_url("http://127.0.0.1:1/", Deadlines::LOCAL.connect, false).is_ok());
         clients.set_local_only(false);
-        assert!(!clients.for_url("https://192.0.2.1/", false).unwrap().revoked.is_cancelled());
+        assert!(!cloud(&clients, false).unwrap().revoked.is_cancelled());
     }
 }
