@@ -280,14 +280,14 @@ fn as_stream(exchange: &Exchange, response: Response, losses: &mut Losses) -> By
 /// Reads an error answer; the client gets its very bytes if they are in its own dialect.
 async fn refusal(ingress: DialectId, dialect: DialectId, answer: Answer, deadline: Instant, phase: Phase) -> Failure {
     let status = answer.status.as_u16();
-    let retry_after = retry_after(&answer.headers);
+    let headers = answer.headers;
     let body = match answer.body.whole(deadline, phase).await {
         Ok(body) => body,
         Err(failure) => return failure,
     };
     let mut error = dialect::get(dialect).parse_error(status, &body);
-    error.retry_after = retry_after.or(error.retry_after);
-    let mut failure = Failure::from_error(error);
+    error.retry_after = retry_after(&headers).or(error.retry_after);
+    let mut failure = Failure { headers, ..Failure::from_error(error) };
     let speaks_it =
         Object::scan(&body).is_ok_and(|object| object.raw("error").is_some_and(|error| error.starts_with(b"{")));
     if dialect == ingress && speaks_it {
