@@ -1,6 +1,7 @@
 //! What became of an attempt, and what follows from it.
 
 use crate::chat::{ChatError, ErrorKind};
+use http::HeaderMap;
 use std::time::Duration;
 
 /// What became of one attempt.
@@ -127,6 +128,8 @@ pub struct Failure {
     pub error: ChatError,
     /// The provider's error answer as it stood on the wire, where its dialect is the client's own.
     pub original: Option<OriginalError>,
+    /// The headers of the provider's error answer; empty when there was none.
+    pub headers: HeaderMap,
 }
 
 /// A provider's error answer as it stood on the wire.
@@ -141,11 +144,11 @@ pub struct OriginalError {
 impl Failure {
     /// A failure that the error itself classifies.
     pub fn from_error(error: ChatError) -> Self {
-        Self { outcome: Outcome::from_error(&error), error, original: None }
+        Self::new(Outcome::from_error(&error), error)
     }
 
     /// A failure with an outcome of its own.
     pub fn new(outcome: Outcome, error: ChatError) -> Self {
-        Self { outcome, error, original: None }
+        Self { outcome, error, original: None, headers: HeaderMap::new() }
     }
 }
