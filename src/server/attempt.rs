@@ -239,9 +239,17 @@ async fn stream(
         idle: provider.deadlines.idle,
     };
     let mut relay = Relay::new(answer.body, &options);
-    relay.until_content(deadline).await?;
+    relay.until_content(deadline).await.map_err(|failure| named(failure, provider))?;
     facts.received = relay.seen().first_content.unwrap_or_else(Instant::now);
     Ok(Live::Stream(Box::new(relay), facts))
+}
+
+/// Says who failed, where the dialect could not know.
+fn named(mut failure: Failure, provider: &Provider) -> Failure {
+    if !failure.error.message.contains(&provider.name) {
+        failure.error.message = format!("{}: {}", provider.name, failure.error.message);
+    }
+    failure
 }
 
 async fn whole(
