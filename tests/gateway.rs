@@ -183,7 +183,8 @@ async fn a_provider_that_hangs_up_is_named() {
 async fn what_runs_is_finished_after_sigterm() {
     let (release, reply) = Reply::held();
     let mut upstream = answering(reply).await;
-    let gateway = Gateway::start(&format!("[server]\nshutdown_grace = \"20s\"\n{}", config(&upstream, "openai_chat")));
+    let mut gateway =
+        Gateway::start(&format!("[server]\nshutdown_grace = \"20s\"\n{}", config(&upstream, "openai_chat")));
     let asked = tokio::spawn(gateway.post("/v1/chat/completions", &hello("there/m")).send());
     upstream.next("POST").await;
     gateway.signal("TERM");

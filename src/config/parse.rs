@@ -70,10 +70,16 @@ pub(super) fn nearest<'k>(found: &str, known: impl IntoIterator<Item = &'k str>)
     let found = flat(found);
     known
         .into_iter()
-        .map(|key| (strsim::jaro_winkler(&found, &flat(key)), key))
+        .map(|key| (likeness(&found, &flat(key)), key))
         .filter(|(likeness, _)| *likeness >= 0.84)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, key)| key)
+}
+
+fn likeness(found: &str, key: &str) -> f64 {
+    // Jaro and Winkler's measure sees no likeness in a slip of the shortest words, as `kye`.
+    let slip = found.chars().count() > 2 && strsim::damerau_levenshtein(found, key) == 1;
+    strsim::jaro_winkler(found, key).max(if slip { 0.9 } else { 0.0 })
 }
 
 /// serde's message without the value it quotes, which may be a key in the wrong place.
@@ -92,5 +98,18 @@ fn without_values(message: &str) -> String {
         "expected a boolean" => "expected true or false".to_owned(),
         other if other.starts_with("expected struct ") || other == "expected a map" => "expected a table".to_owned(),
         _ => masked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_in_a_short_key_is_understood() {
+        let known = ["enabled", "key", "base_url", "kind"];
+        assert_eq!(nearest("kye", known), Some("key"));
+        assert_eq!(nearest("baseurl", known), Some("base_url"));
+        assert_eq!(nearest("xyz", known), None);
     }
 }

@@ -1,16 +1,18 @@
 //! What the owner of the machine may ask and switch: `/admin/`, with a token that only the owner can read.
 
-use super::{Gateway, guard, planning, reply};
+use super::{Gateway, gate, guard, planning, reply};
 use crate::chat::{ChatError, DialectId, ErrorKind};
 use crate::config::{Paths, state};
 use crate::local::{LocalServer, Verdict};
 use crate::observe::ExchangeRecord;
 use crate::secret::Secret;
 use axum::Router;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, ORIGIN};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -40,7 +42,7 @@ pub fn routes(gateway: &Arc<Gateway>) -> Router<Arc<Gateway>> {
 async fn owner_only(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
     match check_owner(&gateway, request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(error) => refuse(&error),
+        Err(error) => refuse(&error, request.headers()),
     }
 }
 
@@ -77,8 +79,8 @@ fn check_owner(gateway: &Gateway, headers: &HeaderMap) -> Result<(), ChatError> 
     Err(ChatError::new(ErrorKind::Authentication, message).with_code("admin_token_needed"))
 }
 
-fn refuse(error: &ChatError) -> Response {
-    reply::error(DialectId::OpenAiChat, error, "")
+fn refuse(error: &ChatError, headers: &HeaderMap) -> Response {
+    reply::error(DialectId::OpenAiChat, error, gate::request_id(headers))
 }
 
 fn local_json(gateway: &Gateway) -> Value {
@@ -107,10 +109,13 @@ struct LocalSwitch {
     only: bool,
 }
 
-async fn switch_local(State(gateway): State<Arc<Gateway>>, body: axum::body::Bytes) -> Response {
-    let switch: LocalSwitch = match serde_json::from_slice(&body) {
-        Ok(switch) => switch,
-        Err(_) => return refuse(&ChatError::invalid("only", "Send {\"only\": true} or {\"only\": false}.")),
+async fn switch_local(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let Some(switch) = body.ok().and_then(|body| serde_json::from_slice::<LocalSwitch>(&body).ok()) else {
+        return refuse(&ChatError::invalid("only", "Send {\"only\": true} or {\"only\": false}."), &headers);
     };
     if switch.only {
         gateway.probe_local().await;
@@ -176,7 +181,16 @@ struct ResolveQuery {
     local: bool,
 }
 
-async fn resolve(State(gateway): State<Arc<Gateway>>, Query(query): Query<ResolveQuery>) -> Response {
+async fn resolve(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    query: Result<Query<ResolveQuery>, QueryRejection>,
+) -> Response {
+    let Ok(Query(query)) = query else {
+        let error =
+            ChatError::invalid("model", "Ask for /admin/resolve?model=MODEL, with `&local=true` for local-only mode.");
+        return refuse(&error, &headers);
+    };
     reply::json(StatusCode::OK, planning::explain(&gateway, &query.model, query.local).to_string())
 }
 
@@ -186,12 +200,18 @@ async fn exchanges(State(gateway): State<Arc<Gateway>>) -> Response {
     reply::json(StatusCode::OK, json!({ "exchanges": list }).to_string())
 }
 
-async fn exchange(State(gateway): State<Arc<Gateway>>, Path(id): Path<String>) -> Response {
+async fn exchange(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    id: Result<Path<String>, PathRejection>,
+) -> Response {
+    // An id that is no UTF-8 was never given.
+    let id = id.map_or_else(|_| String::new(), |Path(id)| id);
     match gateway.observer.by_id(&id) {
         Some(record) => reply::json(StatusCode::OK, json!(*record).to_string()),
         None => {
             let message = format!("No finished exchange `{id}` is remembered; the ring holds the newest ones only.");
-            refuse(&ChatError::new(ErrorKind::NotFound, message).with_code("exchange_not_found"))
+            refuse(&ChatError::new(ErrorKind::NotFound, message).with_code("exchange_not_found"), &headers)
         }
     }
 }

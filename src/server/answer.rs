@@ -57,6 +57,7 @@ pub fn refuse(exchange: &Exchange, failure: &Failure) -> Response {
     let mut response = reply::failure(exchange.ingress, failure, &exchange.id);
     reply::put_upstream(response.headers_mut(), &failure.headers);
     exchange.failed(&failure.error, response.status().as_u16());
+    reply::put_upstream(response.headers_mut(), &failure.headers);
     tell(exchange, response.headers_mut());
     response
 }
@@ -229,6 +230,17 @@ impl Delivery {
             }
             let seen = relay.seen();
             self.exchange.finished(seen.usage, &seen.losses, seen.error.as_ref(), self.bytes);
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        let mut record = self.exchange.record();
+        record.bytes_out = record.bytes_out.max(self.bytes);
+        // The client left: what was used until then was used.
+        if let Source::Relay(relay) = &mut self.source {
+            record.usage = record.usage.or(relay.seen().usage);
         }
     }
 }

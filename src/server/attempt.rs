@@ -9,6 +9,7 @@ use crate::dialect;
 use crate::observe::Operation;
 use crate::provider::{BodyEdit, Endpoint, MLX_LOCAL, Provider};
 use crate::route::Target;
+use crate::secret::Secret;
 use crate::upstream::auth::{self, Credential};
 use crate::upstream::{Answer, Call, Failure, OriginalError, Outcome, Phase};
 use crate::wire::json::Object;
@@ -112,11 +113,13 @@ pub async fn ask(
     deadline: Instant,
 ) -> Result<Answer, Failure> {
     let phase = if exchange.stream { Phase::FirstToken } else { Phase::WholeAnswer };
+    let headers = headers(exchange, provider, endpoint).await?;
+    let secrets = secrets_in(&headers);
     let call = Call {
         provider: provider.name.clone(),
         method: Method::POST,
         url: endpoint.url(path),
-        headers: headers(exchange, provider, endpoint).await?,
+        headers,
         body,
         local_only: exchange.local_only,
         connect: provider.deadlines.connect,
@@ -127,7 +130,9 @@ pub async fn ask(
     if answer.status.is_success() {
         return Ok(answer);
     }
-    Err(refusal(exchange.ingress, endpoint.dialect, answer, deadline, phase).await)
+    let mut failure = refusal(exchange.ingress, provider, endpoint.dialect, answer, deadline, phase).await;
+    hide(&secrets, &mut failure);
+    Err(failure)
 }
 
 fn prepare(
@@ -234,9 +239,17 @@ async fn stream(
         idle: provider.deadlines.idle,
     };
     let mut relay = Relay::new(answer.body, &options);
-    relay.until_content(deadline).await?;
+    relay.until_content(deadline).await.map_err(|failure| named(failure, provider))?;
     facts.received = relay.seen().first_content.unwrap_or_else(Instant::now);
     Ok(Live::Stream(Box::new(relay), facts))
+}
+
+/// Says who failed, where the dialect could not know.
+fn named(mut failure: Failure, provider: &Provider) -> Failure {
+    if !failure.error.message.contains(&provider.name) {
+        failure.error.message = format!("{}: {}", provider.name, failure.error.message);
+    }
+    failure
 }
 
 async fn whole(
@@ -278,8 +291,22 @@ fn as_stream(exchange: &Exchange, response: Response, losses: &mut Losses) -> By
 }
 
 /// Reads an error answer; the client gets its very bytes if they are in its own dialect.
-async fn refusal(ingress: DialectId, dialect: DialectId, answer: Answer, deadline: Instant, phase: Phase) -> Failure {
+async fn refusal(
+    ingress: DialectId,
+    provider: &Provider,
+    dialect: DialectId,
+    answer: Answer,
+    deadline: Instant,
+    phase: Phase,
+) -> Failure {
     let status = answer.status.as_u16();
+    if answer.status.is_redirection() {
+        let name = &provider.name;
+        let message = format!(
+            "{name} answered with a redirect ({status}), and Bifrost follows none: a key could go astray. Set `base_url` in [providers.{name}] to the address that answers itself."
+        );
+        return Failure::from_error(ChatError::new(ErrorKind::Upstream, message).with_code("upstream_redirect"));
+    }
     let headers = answer.headers;
     let body = match answer.body.whole(deadline, phase).await {
         Ok(body) => body,
@@ -294,6 +321,23 @@ async fn refusal(ingress: DialectId, dialect: DialectId, answer: Answer, deadlin
         failure.original = Some(OriginalError { status, body });
     }
     failure
+}
+
+/// What a provider must not say back: the credentials that were sent to it.
+fn secrets_in(headers: &HeaderMap) -> Vec<Secret> {
+    let sensitive = headers.values().filter(|value| value.is_sensitive()).filter_map(|value| value.to_str().ok());
+    sensitive.map(|text| Secret::new(text.strip_prefix("Bearer ").unwrap_or(text))).collect()
+}
+
+/// Some providers quote the key that they refuse; neither the client nor the log is to see it.
+fn hide(secrets: &[Secret], failure: &mut Failure) {
+    for secret in secrets.iter().map(Secret::expose).filter(|secret| !secret.is_empty()) {
+        failure.error.message = failure.error.message.replace(secret, "***");
+        let told = failure.error.details.as_ref().is_some_and(|details| details.to_string().contains(secret));
+        failure.error.details = failure.error.details.take().filter(|_| !told);
+        let quotes = |original: &OriginalError| String::from_utf8_lossy(&original.body).contains(secret);
+        failure.original = failure.original.take().filter(|original| !quotes(original));
+    }
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

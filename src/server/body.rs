@@ -4,6 +4,7 @@ use crate::chat::{ChatError, ErrorKind};
 use crate::config::Server;
 use axum::body::Body;
 use bytes::Bytes;
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 /// Reads the body.
@@ -11,16 +12,14 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 /// # Errors
 /// Larger than `[server] max_body_bytes` (413), slower than `body_timeout` (408), or broken off (400).
 pub async fn read(body: Body, server: &Server) -> Result<Bytes, ChatError> {
+    // What is declared too large is not waited for.
+    if body.size_hint().lower() > server.max_body as u64 {
+        return Err(too_large(server));
+    }
     let limited = Limited::new(body, server.max_body);
     match tokio::time::timeout(server.body_timeout, limited.collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let message = format!(
-                "The request is larger than {} bytes. Send less, or raise `max_body_bytes` in [server].",
-                server.max_body
-            );
-            Err(ChatError::new(ErrorKind::TooLarge, message).with_code("request_too_large"))
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(server)),
         Ok(Err(_)) => Err(ChatError::new(ErrorKind::InvalidRequest, "The request broke off before its end.")
             .with_code("body_incomplete")),
         Err(_) => {
@@ -33,4 +32,12 @@ pub async fn read(body: Body, server: &Server) -> Result<Bytes, ChatError> {
             Err(error)
         }
     }
+}
+
+fn too_large(server: &Server) -> ChatError {
+    let message = format!(
+        "The request is larger than {} bytes. Send less, or raise `max_body_bytes` in [server].",
+        server.max_body
+    );
+    ChatError::new(ErrorKind::TooLarge, message).with_code("request_too_large")
 }

@@ -16,6 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
+/// A task class, which goes before the model string.
+const CLASS: &str = "x-bifrost-class";
+/// The client's own limit for a target, in milliseconds.
+const TIMEOUT: &str = "x-bifrost-timeout-ms";
+
 /// One request of a client. Its end is written down exactly once, when the last holder lets go: whether it was answered,
 /// failed, was left by its client or ended in a panic.
 pub struct Exchange {
@@ -69,10 +74,7 @@ impl Exchange {
         let snapshot = gateway.snapshot();
         let id = gate::request_id(&headers).to_owned();
         let local_only = gateway.mode.is_on() || asks_local_only(&headers);
-        let class =
-            header(&headers, "x-bifrost-class").map(|class| class.trim().trim_start_matches("class/").to_owned());
-        let timeout =
-            header(&headers, "x-bifrost-timeout-ms").and_then(|text| text.parse().ok()).map(Duration::from_millis);
+        let class = header(&headers, CLASS).map(|class| class.trim().trim_start_matches("class/").to_owned());
         let record = ExchangeRecord::begin(id.clone(), ingress, operation, local_only);
         let in_flight = gateway.observer.in_flight();
         Self {
@@ -90,7 +92,7 @@ impl Exchange {
             asked: String::new(),
             class: class.filter(|class| !class.is_empty()),
             fallbacks: Vec::new(),
-            timeout,
+            timeout: None,
             local_only,
             started: Instant::now(),
             parsed: OnceLock::new(),
@@ -102,10 +104,20 @@ impl Exchange {
     /// Takes the body and finds the few fields that the way depends on.
     ///
     /// # Errors
-    /// It is no JSON object, or names no model.
+    /// It is no JSON object, or names no model, or a header of Bifrost's own makes no sense.
     pub fn read(&mut self, body: Bytes) -> Result<(), ChatError> {
         self.body = body;
-        self.record().bytes_in = self.body.len() as u64;
+        // The mode may have been switched on while the body was on its way.
+        self.local_only |= self.gateway.mode.is_on();
+        let mut record = self.record();
+        record.bytes_in = self.body.len() as u64;
+        record.local_only = self.local_only;
+        drop(record);
+        self.timeout = timeout(&self.headers)?;
+        if self.class.is_none() && self.headers.get(CLASS).is_some_and(|class| !class.is_empty()) {
+            let message = format!("`{CLASS}` must be the name of a task class, as in `{CLASS}: coding`.");
+            return Err(ChatError::invalid(CLASS, message).with_code("header_invalid"));
+        }
         let object = Object::scan(&self.body).map_err(|error| {
             ChatError::new(ErrorKind::InvalidRequest, format!("The request could not be read: {error}."))
                 .with_code("invalid_json")
@@ -236,15 +248,16 @@ impl Drop for Exchange {
 pub async fn try_targets(exchange: Arc<Exchange>, plan: Plan) -> Result<attempt::Live, Failure> {
     let mut last = None;
     for target in &plan.targets {
-        let began = Instant::now();
+        let asked = Asked { exchange: &exchange, target, began: Instant::now(), settled: false };
         match attempt::run(&exchange, target).await {
             Ok(live) => {
-                exchange.attempted(target, Outcome::Ok, began, None);
+                asked.settle(Outcome::Ok, None);
                 exchange.answered(target, live.facts());
                 return Ok(live);
             }
             Err(failure) => {
-                exchange.attempted(target, failure.outcome, began, Some(&failure.error));
+                asked.settle(failure.outcome, Some(&failure.error));
+                exchange.record().upstream_request_id = super::reply::upstream_id(&failure.headers).map(str::to_owned);
                 if failure.outcome.disposition() == crate::upstream::Disposition::Return {
                     return Err(failure);
                 }
@@ -253,6 +266,40 @@ pub async fn try_targets(exchange: Arc<Exchange>, plan: Plan) -> Result<attempt:
         }
     }
     Err(last.unwrap_or_else(|| Failure::from_error(ChatError::new(ErrorKind::Internal, "The plan had no target."))))
+}
+
+/// An attempt that is under way. Dropped before it is settled, it is written down as cancelled: the client has left.
+struct Asked<'a> {
+    exchange: &'a Exchange,
+    target: &'a Target,
+    began: Instant,
+    settled: bool,
+}
+
+impl Asked<'_> {
+    fn settle(mut self, outcome: Outcome, error: Option<&ChatError>) {
+        self.exchange.attempted(self.target, outcome, self.began, error);
+        self.settled = true;
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.exchange.attempted(self.target, Outcome::Cancelled, self.began, None);
+        }
+    }
+}
+
+/// The client's own limit for a target.
+fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, ChatError> {
+    let Some(value) = headers.get(TIMEOUT) else { return Ok(None) };
+    let millis = value.to_str().ok().and_then(|text| text.trim().parse().ok()).filter(|millis| *millis > 0);
+    let wrong = || {
+        let message = format!("`{TIMEOUT}` must be a whole number of milliseconds, 1 or more.");
+        ChatError::invalid(TIMEOUT, message).with_code("header_invalid")
+    };
+    millis.map(|millis| Some(Duration::from_millis(millis))).ok_or_else(wrong)
 }
 
 /// The body's `fallbacks`, else the header's.
@@ -269,8 +316,8 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// `x-bifrost-local: true`: nothing may leave the machine for this request.
+/// `x-bifrost-local: true`: nothing may leave the machine for this request. A word that is not known means yes.
 pub fn asks_local_only(headers: &HeaderMap) -> bool {
-    let yes = |text: &str| matches!(text.trim().to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on");
-    header(headers, "x-bifrost-local").is_some_and(yes)
+    let no = |text: &str| matches!(text.trim().to_ascii_lowercase().as_str(), "" | "false" | "0" | "no" | "off");
+    headers.get_all("x-bifrost-local").iter().any(|value| !value.to_str().is_ok_and(no))
 }

@@ -27,7 +27,7 @@ pub async fn pass(State(gateway): State<Arc<Gateway>>, mut request: Request, nex
     let rules = guard::Rules {
         allowed_hosts: &snapshot.server.allowed_hosts,
         allowed_origins: &snapshot.server.allowed_origins,
-        bound: &snapshot.server.hosts,
+        bound: &gateway.bound,
     };
     let origin =
         request.headers().get(ORIGIN).filter(|origin| guard::is_allowed_origin(&rules, origin.as_bytes())).cloned();
@@ -63,6 +63,7 @@ pub fn request_id(headers: &HeaderMap) -> &str {
 
 fn check(gateway: &Gateway, rules: &guard::Rules<'_>, request: &Request) -> Result<(), ChatError> {
     guard::check_source(rules, request.uri(), request.headers())?;
+    guard::check_head(gateway.snapshot().server.max_header, request.uri(), request.headers())?;
     guard::check_content_type(request.method(), request.headers())?;
     let path = request.uri().path();
     // The admin routes ask for their own token, and the probes of launchd and friends carry no key.

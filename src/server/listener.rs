@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 /// How long the listener rests when the system has no file descriptor left.
@@ -74,14 +75,16 @@ impl Listeners {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(server.header_timeout)
-            .max_buf_size(server.max_header.max(8 * 1024))
+            // Twice the limit, so that a head somewhat too large gets an answer with words in it, from the gate.
+            .max_buf_size(2 * server.max_header.max(8 * 1024))
             .keep_alive(true);
         let connections = Arc::new(Semaphore::new(server.max_connections));
         let graceful = Arc::new(GracefulShutdown::new());
+        let closing = CancellationToken::new();
         let mut accepting = tokio::task::JoinSet::new();
         for listener in self.0 {
             let (http, router, connections) = (http.clone(), router.clone(), Arc::clone(&connections));
-            let graceful = Arc::clone(&graceful);
+            let (graceful, closing) = (Arc::clone(&graceful), closing.clone());
             accepting.spawn(async move {
                 loop {
                     // Beyond the limit new connections wait in the system's backlog.
@@ -90,8 +93,9 @@ impl Listeners {
                     let service = TowerToHyperService::new(router.clone());
                     let connection = http.serve_connection(TokioIo::new(stream), service);
                     let connection = graceful.watcher().watch(connection);
+                    let closing = closing.clone();
                     tokio::spawn(async move {
-                        if let Err(error) = connection.await {
+                        if let Some(Err(error)) = closing.run_until_cancelled(connection).await {
                             debug!(%error, "a connection ended early");
                         }
                         drop(permit);
@@ -105,6 +109,9 @@ impl Listeners {
         let Some(graceful) = Arc::into_inner(graceful) else { return };
         if tokio::time::timeout(server.shutdown_grace, graceful.shutdown()).await.is_err() {
             warn!("some exchanges did not finish within the grace and were ended");
+            closing.cancel();
+            // Each connection gives its permit back at its end, and the log is there to hear of it.
+            drop(connections.acquire_many(u32::try_from(server.max_connections).unwrap_or(u32::MAX)).await);
         }
     }
 }

@@ -42,8 +42,9 @@ use listener::Listeners;
 use serde_json::{Value, json};
 use signatures::SignatureMemory;
 use std::future::Future;
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use tracing::{info, warn};
 
 /// Everything that the requests share.
@@ -65,6 +66,10 @@ pub struct Gateway {
     pub directory: Directory,
     registry: ArcSwapOption<Registry>,
     registry_failed: AtomicBool,
+    /// The addresses that are listened on; another configuration changes them at the next start only.
+    bound: Vec<IpAddr>,
+    /// The mode is applied by one at a time, so that the last one sees what holds.
+    applying: Mutex<()>,
 }
 
 /// Why the gateway could not start.
@@ -126,6 +131,7 @@ impl Gateway {
         let admin_token = admin::write_token(&inputs.paths)?;
         let registry = ArcSwapOption::new(registry_of(&snapshot));
         let directory = Directory::load(&inputs.paths, &snapshot, mode.is_on());
+        let bound = snapshot.server.hosts.clone();
         Ok(Self {
             inputs,
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -139,6 +145,8 @@ impl Gateway {
             directory,
             registry,
             registry_failed: AtomicBool::new(false),
+            bound,
+            applying: Mutex::new(()),
         })
     }
 

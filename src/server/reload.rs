@@ -2,7 +2,8 @@
 
 use super::{Gateway, registry_of, resolve_client_keys};
 use crate::config::{ConfigError, Snapshot, Watch};
-use std::sync::Arc;
+use crate::secret::Secret;
+use std::sync::{Arc, PoisonError};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
@@ -29,27 +30,21 @@ impl Gateway {
     }
 
     async fn take(&self, result: Result<Snapshot, ConfigError>) -> Result<(), String> {
+        // Heard before anything else, even of a broken file: it fails closed, and keys may take a while to be had.
+        if result.as_ref().map_or_else(|error| error.asks_local_only, |snapshot| snapshot.local.only) {
+            self.mode.declare(true);
+            self.apply_mode();
+        }
         let checked = match result {
-            Ok(snapshot) => match resolve_client_keys(&snapshot).await {
-                Ok(keys) => Ok((snapshot, keys)),
-                Err(error) => {
-                    let message = format!("a key of [server] api_keys could not be had: {error}");
-                    Err((message, snapshot.local.only))
-                }
-            },
-            Err(error) => Err((error.to_string(), error.asks_local_only)),
+            Ok(snapshot) => self.check(snapshot).await,
+            Err(error) => Err(error.to_string()),
         };
         let (snapshot, keys) = match checked {
             Ok(checked) => checked,
-            Err((message, asks_local_only)) => {
+            Err(message) => {
                 error!("the changed configuration is not in force: {message}");
                 self.observer.config_reloaded(None);
                 self.config_error.store(Some(Arc::new(message.clone())));
-                if asks_local_only {
-                    // Of a broken file this one wish is heard: it fails closed.
-                    self.mode.declare(true);
-                    self.apply_mode();
-                }
                 return Err(message);
             }
         };
@@ -74,11 +69,47 @@ impl Gateway {
         Ok(())
     }
 
+    /// Finds the keys that clients must show from now on.
+    async fn check(&self, snapshot: Snapshot) -> Result<(Snapshot, Vec<Secret>), String> {
+        let keys = resolve_client_keys(&snapshot)
+            .await
+            .map_err(|error| format!("a key of [server] api_keys could not be had: {error}"))?;
+        if keys.is_empty() && self.bound.iter().any(|address| !address.is_loopback()) {
+            let message = "[server] api_keys is empty, and until the next start other machines can reach this one; restart, or keep a key";
+            return Err(message.to_owned());
+        }
+        Ok((snapshot, keys))
+    }
+
     /// Makes the clients and the directory follow the mode.
     pub fn apply_mode(&self) {
+        let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let on = self.mode.is_on();
         self.clients.set_local_only(on);
         self.observer.set_local_only(on);
         self.directory.activate(&self.snapshot(), on);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Flags, Inputs};
+    use crate::observe::{Log, Observer};
+    use crate::secret::Environment;
+
+    #[tokio::test]
+    async fn what_other_machines_can_reach_never_loses_its_keys() {
+        let text = "[server]\nhost = \"0.0.0.0\"\napi_keys = [\"env:K\"]\n";
+        let inputs = Inputs::new(Environment::from_iter([("K".to_owned(), "k1".to_owned())]), Flags::default());
+        let load = |text: &str| Snapshot::of_text(&inputs, Some((std::path::Path::new("bifrost.toml"), text))).unwrap();
+        let log = Log::start(&load(text).log, std::io::sink()).unwrap();
+        let gateway = Gateway::new(inputs.clone(), load(text), Observer::new(&log)).await.unwrap();
+        // Without `host` the file is right by itself; the sockets of this process are still open to others.
+        let refused = gateway.take(Ok(load(""))).await;
+        assert!(refused.is_err_and(|message| message.contains("api_keys")));
+        assert_eq!(gateway.client_keys().len(), 1);
+        assert!(gateway.take(Ok(load(&text.replace("0.0.0.0", "127.0.0.1")))).await.is_ok());
+        assert_eq!(gateway.client_keys().len(), 1);
     }
 }

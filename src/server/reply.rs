@@ -1,6 +1,6 @@
 //! What goes back to a client: errors in its own dialect, and the headers that tell the truth.
 
-use crate::chat::{ChatError, DialectId, Losses};
+use crate::chat::{ChatError, DialectId, ErrorKind, Losses};
 use crate::dialect;
 use crate::upstream::Failure;
 use axum::body::Body;
@@ -38,13 +38,25 @@ pub fn error(ingress: DialectId, error: &ChatError, request_id: &str) -> Respons
     error.request_id = Some(request_id.to_owned());
     let (status, body) = dialect::get(ingress).write_error(&error);
     // A status that is none of HTTP's would be a provider's invention.
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let status = finer_status(&error).or_else(|| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut response = json(status, body);
     if let Some(wait) = error.retry_after {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs_f64().ceil().max(1.0) as u64));
     }
     put(response.headers_mut(), REQUEST_ID, request_id);
     response
+}
+
+/// What HTTP itself has to say of a request; the dialects know it only as an invalid one (400).
+fn finer_status(error: &ChatError) -> Option<StatusCode> {
+    const OF_HTTP: [StatusCode; 4] = [
+        StatusCode::METHOD_NOT_ALLOWED,
+        StatusCode::REQUEST_TIMEOUT,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    ];
+    let wrong = error.kind == ErrorKind::InvalidRequest;
+    OF_HTTP.into_iter().find(|status| wrong && error.status == Some(status.as_u16()))
 }
 
 /// A provider's failure: its own words where they are in the client's dialect, else rewritten.
@@ -100,8 +112,10 @@ pub fn put_losses(headers: &mut HeaderMap, losses: &Losses) {
 pub fn put_upstream(headers: &mut HeaderMap, upstream: &HeaderMap) {
     for (name, value) in upstream {
         let text = name.as_str();
-        if text == "retry-after"
-            || text == "retry-after-ms"
+        if text == "retry-after" {
+            // The provider's own words, in the place of what was made of them.
+            headers.insert(name.clone(), value.clone());
+        } else if text == "retry-after-ms"
             || text.starts_with("x-ratelimit-")
             || text.starts_with("anthropic-ratelimit-")
         {

@@ -109,7 +109,7 @@ async fn list_models(State(gateway): State<Arc<Gateway>>, uri: OriginalPath, hea
 
 async fn one_model(
     State(gateway): State<Arc<Gateway>>,
-    Path(id): Path<String>,
+    WildPath(id): WildPath,
     uri: OriginalPath,
     headers: HeaderMap,
 ) -> Response {
@@ -119,7 +119,7 @@ async fn one_model(
 /// `models/{model}:{method}`; model ids hold slashes and colons, so the last colon divides.
 async fn gemini_call(
     State(gateway): State<Arc<Gateway>>,
-    Path(call): Path<String>,
+    WildPath(call): WildPath,
     path: OriginalPath,
     mut request: Request,
 ) -> Response {
@@ -196,6 +196,22 @@ impl<S: Sync> axum::extract::FromRequestParts<S> for OriginalPath {
     async fn from_request_parts(parts: &mut http::request::Parts, _: &S) -> Result<Self, Self::Rejection> {
         let original = parts.extensions.get::<axum::extract::OriginalUri>();
         Ok(Self(original.map_or_else(|| parts.uri.path().to_owned(), |uri| uri.0.path().to_owned())))
+    }
+}
+
+/// What stands in the place of a route's wildcard, percent-decoded.
+struct WildPath(String);
+
+impl<S: Send + Sync> axum::extract::FromRequestParts<S> for WildPath {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut http::request::Parts, state: &S) -> Result<Self, Response> {
+        if let Ok(Path(path)) = Path::<String>::from_request_parts(parts, state).await {
+            return Ok(Self(path));
+        }
+        let Ok(OriginalPath(path)) = OriginalPath::from_request_parts(parts, state).await;
+        let error = ChatError::invalid("model", "The model's name in the path is no percent-encoded UTF-8.");
+        Err(reply::error(dialect_of(&path, &parts.headers), &error, gate::request_id(&parts.headers)))
     }
 }
 

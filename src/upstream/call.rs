@@ -120,7 +120,7 @@ async fn under<T>(
 ) -> Result<T, Failure> {
     tokio::select! {
         biased;
-        done = work => Ok(done),
+        // First, or a provider that always has more to say would never be interrupted.
         () = revoked.cancelled() => Err(Failure::new(
             Outcome::Cancelled,
             ChatError::new(
@@ -129,6 +129,7 @@ async fn under<T>(
             )
             .with_code("local_only_switched_on"),
         )),
+        done = work => Ok(done),
         () = tokio::time::sleep_until(deadline) => Err(Failure::new(Outcome::Timeout(phase), timed_out(provider, phase))),
     }
 }
@@ -158,12 +159,15 @@ fn unreachable(provider: &str, url: &str, error: &reqwest::Error) -> Failure {
     if error.is_connect() && error.is_timeout() {
         return Failure::new(Outcome::Timeout(Phase::Connect), timed_out(provider, Phase::Connect));
     }
-    let remedy = if provider == crate::provider::MLX_LOCAL {
+    let remedy = if !error.is_connect() {
+        "Ask again; if it happens again, the provider's own log tells why."
+    } else if provider == crate::provider::MLX_LOCAL {
         "Start it (`launchctl start dev.bifrost.vllm-mlx`, or your own vllm-mlx or llama-swap) and ask again; `bifrost local status` shows when it is up."
     } else {
         "Check the network and the provider's base_url, then ask again."
     };
-    let message = format!("{provider}{host} could not be reached: {cause}. {remedy}");
+    let what = if error.is_connect() { "could not be reached" } else { "closed the connection before it answered" };
+    let message = format!("{provider}{host} {what}: {cause}. {remedy}");
     let code = if provider == crate::provider::MLX_LOCAL { "local_server_down" } else { "provider_unreachable" };
     let mut error = ChatError::new(ErrorKind::Unavailable, message).with_code(code);
     error.retry_after = Some(RETRY_UNREACHABLE);
@@ -185,4 +189,20 @@ fn root_cause(error: &reqwest::Error) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_provider_that_always_has_more_to_say_is_interrupted_all_the_same() {
+        let revoked = CancellationToken::new();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let said = under("p", &revoked, deadline, Phase::Idle, std::future::ready(1)).await;
+        assert!(matches!(said, Ok(1)));
+        revoked.cancel();
+        let said = under("p", &revoked, deadline, Phase::Idle, std::future::ready(1)).await;
+        assert!(matches!(said, Err(failure) if failure.outcome == Outcome::Cancelled));
+    }
 }

@@ -128,7 +128,7 @@ pub struct Failure {
     pub error: ChatError,
     /// The provider's error answer as it stood on the wire, where its dialect is the client's own.
     pub original: Option<OriginalError>,
-    /// The provider's headers; empty where no answer came.
+    /// The headers of the provider's error answer; empty when there was none.
     pub headers: HeaderMap,
 }
 
@@ -144,7 +144,7 @@ pub struct OriginalError {
 impl Failure {
     /// A failure that the error itself classifies.
     pub fn from_error(error: ChatError) -> Self {
-        Self { outcome: Outcome::from_error(&error), error, original: None, headers: HeaderMap::new() }
+        Self::new(Outcome::from_error(&error), error)
     }
 
     /// A failure with an outcome of its own.

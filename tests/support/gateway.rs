@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, Once};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -19,6 +19,7 @@ pub struct Gateway {
     home: TempDir,
     url: String,
     log: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
     client: Client,
 }
 
@@ -46,8 +47,10 @@ impl Gateway {
             .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (lines, heard) = mpsc::channel();
-        follow(child.stdout.take().unwrap(), &log, &lines);
-        follow(child.stderr.take().unwrap(), &log, &lines);
+        let readers = vec![
+            follow(child.stdout.take().unwrap(), &log, &lines),
+            follow(child.stderr.take().unwrap(), &log, &lines),
+        ];
         drop(lines);
         let url = loop {
             match heard.recv_timeout(PATIENCE) {
@@ -65,7 +68,7 @@ impl Gateway {
                 }
             }
         };
-        Self { child, home, url, log, client: client() }
+        Self { child, home, url, log, readers, client: client() }
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -118,8 +121,8 @@ impl Gateway {
         assert!(status.success(), "the gateway is not there to get a signal");
     }
 
-    /// Waits for its end; the exit code.
-    pub fn wait(mut self) -> Option<i32> {
+    /// Waits for its end, and for the end of what it prints; the exit code.
+    pub fn wait(&mut self) -> Option<i32> {
         let (done, ended) = mpsc::channel();
         let id = self.child.id().to_string();
         let watchdog = thread::spawn(move || {
@@ -130,6 +133,9 @@ impl Gateway {
         let status = self.child.wait().unwrap();
         done.send(()).unwrap();
         watchdog.join().unwrap();
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
         status.code()
     }
 }
@@ -155,7 +161,7 @@ fn command(home: &TempDir) -> Command {
     command
 }
 
-fn follow(pipe: impl Read + Send + 'static, log: &Arc<Mutex<String>>, lines: &mpsc::Sender<String>) {
+fn follow(pipe: impl Read + Send + 'static, log: &Arc<Mutex<String>>, lines: &mpsc::Sender<String>) -> JoinHandle<()> {
     let (log, lines) = (Arc::clone(log), lines.clone());
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
@@ -167,7 +173,7 @@ fn follow(pipe: impl Read + Send + 'static, log: &Arc<Mutex<String>>, lines: &mp
             // Nobody listens once the address is known.
             let _ = lines.send(line);
         }
-    });
+    })
 }
 
 /// The address in `... listening on http://127.0.0.1:30080 ...`.
