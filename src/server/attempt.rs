@@ -313,6 +313,10 @@ async fn refusal(
     if dialect == ingress && speaks_it {
         failure.original = Some(OriginalError { status, body });
     }
+    // Not passed on as it stands, it no longer tells by itself who said it.
+    if failure.original.is_none() && !failure.error.message.contains(&provider.name) {
+        failure.error.message = format!("{}: {}", provider.name, failure.error.message);
+    }
     failure.headers = headers;
     failure
 }
