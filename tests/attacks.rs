@@ -258,3 +258,55 @@ async fn many_idle_connections_leave_room_for_a_client() {
     assert_eq!(health.status(), 200);
     drop(idle);
 }
+
+#[tokio::test]
+async fn an_error_in_bare_words_says_who_said_it() {
+    let (_there, config) = there(|| Reply::bytes(404, "text/plain", "could not find real modelID for m")).await;
+    let gateway = start(&config);
+    let answer = gateway.post("/v1/chat/completions", &hello()).send().await.unwrap();
+    assert_eq!(answer.status(), 404);
+    let body = answer.text().await.unwrap();
+    assert!(body.contains("there: could not find"), "{body}");
+}
+
+/// Writes the config file and has it read; the status of the reload.
+async fn reload(gateway: &Gateway, config: &str) -> u16 {
+    std::fs::write(gateway.file("bifrost.toml"), config).unwrap();
+    let token = std::fs::read_to_string(gateway.file("state/bifrost/admin-token")).unwrap();
+    let request = gateway.post("/admin/reload", &json!({})).header("authorization", format!("Bearer {token}"));
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn of_a_broken_file_the_wish_for_local_only_is_heard() {
+    let (upstream, config) = there(hi).await;
+    let gateway = start(&config);
+    assert_eq!(gateway.post("/v1/chat/completions", &hello()).send().await.unwrap().status(), 200);
+    assert_eq!(reload(&gateway, &format!("localOnlyMode = true\nnonsense = 1\n{config}")).await, 409);
+    let asked = upstream.seen().len();
+    let answer = gateway.post("/v1/chat/completions", &hello()).send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert!(answer.headers().contains_key("retry-after"));
+    assert_eq!(upstream.seen().len(), asked, "the provider was asked all the same");
+    assert_eq!(gateway.get("/health").send().await.unwrap().status(), 503);
+    assert_eq!(reload(&gateway, &config).await, 200);
+    assert_eq!(gateway.post("/v1/chat/completions", &hello()).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local_only_is_refused_while_its_provider_is_switched_off() {
+    let local = Upstream::start(|seen| match seen.path.as_str() {
+        "/v1/models" => Reply::models(&["m"]),
+        "/health" => Reply::bytes(200, "text/plain", "OK"),
+        _ => Reply::json(404, &json!({"detail": "Not Found"})),
+    })
+    .await;
+    let config = format!("[providers.mlx-local]\nbase_url = \"{}\"\n", local.url());
+    let gateway = Gateway::start(&config);
+    let (code, said, _) = gateway.run(&["local", "on"]);
+    assert!(code == Some(0) && said.contains("local-only mode: on"), "{said}");
+    assert_eq!(gateway.run(&["local", "off"]).0, Some(0));
+    assert_eq!(reload(&gateway, &format!("{config}enabled = false\n")).await, 200);
+    let (code, _, said) = gateway.run(&["local", "on"]);
+    assert!(code == Some(5) && said.contains("[providers.mlx-local] is switched off"), "{code:?} {said}");
+}

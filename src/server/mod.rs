@@ -186,11 +186,12 @@ impl Gateway {
         self.snapshot.load_full().secrets.first(&provider.keys).await
     }
 
-    /// Where the local server is expected.
+    /// Where the local server is expected; nowhere, in words, when its provider is switched off.
     pub fn local_url(&self) -> String {
         let snapshot = self.snapshot.load();
         let provider = snapshot.providers.iter().find(|provider| provider.name == MLX_LOCAL);
-        provider.map_or_else(String::new, |provider| provider.endpoints[0].base_url.clone())
+        let nowhere = || format!("no address ([providers.{MLX_LOCAL}] is switched off)");
+        provider.map_or_else(nowhere, |provider| provider.endpoints[0].base_url.clone())
     }
 
     /// What is known of the local server, for people and scripts.

@@ -42,7 +42,9 @@ impl Gateway {
     /// Asks the local server once.
     pub async fn probe_local(&self) {
         let snapshot = self.snapshot();
-        let Some(provider) = snapshot.providers.iter().find(|provider| provider.name == MLX_LOCAL) else { return };
+        let Some(provider) = snapshot.providers.iter().find(|provider| provider.name == MLX_LOCAL) else {
+            return self.directory.local_gone();
+        };
         let answer = self.ask_local(provider).await;
         self.directory.local_answered(provider, answer);
     }
