@@ -1,6 +1,7 @@
 //! The local MLX server on port 11434: what it says of itself, and whether local-only mode is on.
 
 pub mod health;
+pub mod launchctl;
 mod mode;
 
 pub use health::{LocalServer, ServerKind, Verdict};
