@@ -28,7 +28,7 @@ impl Launchctl {
     /// The program that `BIFROST_LAUNCHCTL` names, else `/bin/launchctl`, for the domain `gui/<uid>`.
     pub fn of(environment: &Environment) -> Self {
         let program = environment.get(env::LAUNCHCTL.name).unwrap_or("/bin/launchctl").into();
-        Self { program, domain: format!("gui/{}", rustix::process::getuid().as_raw()) }
+        Self { program, domain: format!("gui/{}", nix::unistd::getuid()) }
     }
 
     /// False where there is no such program: not macOS.
@@ -287,6 +287,17 @@ pub enum AgentState {
 }
 
 impl AgentState {
+    /// One word, for scripts: `not_loaded`, `running`, `stopping`, `throttled` or `not_running`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NotLoaded => "not_loaded",
+            Self::Running { .. } => "running",
+            Self::Stopping { .. } => "stopping",
+            Self::Throttled { .. } => "throttled",
+            Self::NotRunning { .. } => "not_running",
+        }
+    }
+
     /// The process, while there is one.
     pub fn pid(&self) -> Option<u32> {
         match self {

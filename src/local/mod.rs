@@ -7,6 +7,7 @@ mod mode;
 pub mod model_files;
 pub mod process_group;
 pub mod rotation;
+pub mod service;
 pub mod supervise;
 
 pub use health::{LocalServer, ServerKind, Verdict};

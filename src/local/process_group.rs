@@ -1,7 +1,8 @@
 //! A program together with everything it starts: one process group, which is told, waited for and killed as a whole.
 //! launchd itself looks only after the group of the program that it started.
 
-use rustix::process::{Pid, Signal, getpgid, kill_process_group};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, getpgid, getpid};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,8 +33,8 @@ impl ProcessGroup {
     /// It cannot be started.
     pub fn start(mut command: Command) -> io::Result<Self> {
         let leader = command.process_group(0).spawn()?;
-        let id = leader.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let id = id.ok_or_else(|| io::Error::other("it ended before it began"))?;
+        let id = leader.id().ok_or_else(|| io::Error::other("it ended before it began"))?;
+        let id = Pid::from_raw(id.cast_signed());
         Ok(Self { leader, id })
     }
 
@@ -52,7 +53,7 @@ impl ProcessGroup {
 
     /// Sends a signal to all of the group. One that is gone needs none.
     pub fn signal(&self, signal: Signal) {
-        let _ = kill_process_group(self.id, signal);
+        let _ = killpg(self.id, signal);
     }
 
     /// Waits for the rest of the group to end, and kills what is still there after `grace`.
@@ -64,7 +65,7 @@ impl ProcessGroup {
 /// Waits until nothing of a group runs any more; kills it after `grace`.
 async fn sweep(group: Pid, grace: Duration) {
     if !wait_until_empty(group, grace).await {
-        let _ = kill_process_group(group, Signal::KILL);
+        let _ = killpg(group, Signal::SIGKILL);
         wait_until_empty(group, AFTER_KILL).await;
     }
 }
@@ -92,7 +93,7 @@ struct Mark {
 
 impl Mark {
     fn of(pid: Pid) -> Option<Self> {
-        processes().into_iter().find(|mark| mark.pid == pid.as_raw_nonzero().get())
+        processes().into_iter().find(|mark| mark.pid == pid.as_raw())
     }
 
     fn is_alive(self) -> bool {
@@ -111,7 +112,8 @@ fn processes() -> Vec<Mark> {
 }
 
 fn members(group: Pid) -> Vec<Mark> {
-    let is_member = |mark: &Mark| getpgid(Pid::from_raw(mark.pid)).is_ok_and(|its| its == group);
+    // Process 0 of macOS would stand for this one.
+    let is_member = |mark: &Mark| mark.pid > 0 && getpgid(Some(Pid::from_raw(mark.pid))) == Ok(group);
     processes().into_iter().filter(is_member).collect()
 }
 
@@ -136,7 +138,7 @@ impl RecordFile {
     /// The file cannot be written.
     pub fn write(&self, group: &ProcessGroup) -> io::Result<()> {
         // What is gone already leaves nothing to remember.
-        let (Some(supervisor), Some(leader)) = (Mark::of(rustix::process::getpid()), Mark::of(group.id())) else {
+        let (Some(supervisor), Some(leader)) = (Mark::of(getpid()), Mark::of(group.id())) else {
             return Ok(());
         };
         let record = Record { supervisor, leader, booted: System::boot_time() };
@@ -156,8 +158,12 @@ impl RecordFile {
         /// The clock may have been set since.
         const SAME_BOOT: u64 = 120;
         let record: Record = serde_json::from_slice(&std::fs::read(&self.0).ok()?).ok()?;
-        let group = Pid::from_raw(record.leader.pid)?;
-        if record.booted.abs_diff(System::boot_time()) > SAME_BOOT || record.supervisor.is_alive() {
+        let group = Pid::from_raw(record.leader.pid);
+        // Smaller ones would mean this group, or everything.
+        if record.leader.pid <= 1
+            || record.booted.abs_diff(System::boot_time()) > SAME_BOOT
+            || record.supervisor.is_alive()
+        {
             return None;
         }
         let members = members(group);
@@ -168,7 +174,7 @@ impl RecordFile {
         };
         let ours = !members.is_empty() && !members.iter().any(foreign);
         if ours {
-            let _ = kill_process_group(group, Signal::TERM);
+            let _ = killpg(group, Signal::SIGTERM);
             sweep(group, grace).await;
         }
         self.clear();

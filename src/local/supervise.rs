@@ -6,7 +6,7 @@
 use super::model_files::{self, Memory, gib};
 use super::process_group::{ProcessGroup, RecordFile};
 use super::rotation::{self, RotatingLog};
-use rustix::process::Signal;
+use nix::sys::signal::Signal;
 use std::io::{self, PipeReader, Read as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -75,12 +75,12 @@ pub enum Ended {
 pub fn signals() -> io::Result<mpsc::UnboundedReceiver<Signal>> {
     let (send, receive) = mpsc::unbounded_channel();
     for (kind, name) in [
-        (SignalKind::terminate(), Signal::TERM),
-        (SignalKind::interrupt(), Signal::INT),
-        (SignalKind::hangup(), Signal::HUP),
-        (SignalKind::quit(), Signal::QUIT),
-        (SignalKind::user_defined1(), Signal::USR1),
-        (SignalKind::user_defined2(), Signal::USR2),
+        (SignalKind::terminate(), Signal::SIGTERM),
+        (SignalKind::interrupt(), Signal::SIGINT),
+        (SignalKind::hangup(), Signal::SIGHUP),
+        (SignalKind::quit(), Signal::SIGQUIT),
+        (SignalKind::user_defined1(), Signal::SIGUSR1),
+        (SignalKind::user_defined2(), Signal::SIGUSR2),
     ] {
         let (mut heard, send) = (signal(kind)?, send.clone());
         tokio::spawn(async move { while heard.recv().await.is_some() && send.send(name).is_ok() {} });
@@ -90,7 +90,7 @@ pub fn signals() -> io::Result<mpsc::UnboundedReceiver<Signal>> {
 
 /// True for a signal that asks to stop; the others are only passed on.
 fn asks_to_stop(signal: Signal) -> bool {
-    [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT].contains(&signal)
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT].contains(&signal)
 }
 
 impl Supervised {
@@ -108,7 +108,7 @@ impl Supervised {
             Ok(started) => started,
             Err(failure) => return Ended::Failed(failure),
         };
-        say(&format!("started {} as process {}", self.program(), group.id().as_raw_nonzero()));
+        say(&format!("started {} as process {}", self.program(), group.id()));
         if let Some(record) = &self.record
             && let Err(error) = record.write(&group)
         {
@@ -239,7 +239,7 @@ impl Supervised {
                 Some(signal) = signals.recv() => {
                     if asks_to_stop(signal) && kill_at.is_some() {
                         say("asked to stop again: killing the server");
-                        group.signal(Signal::KILL);
+                        group.signal(Signal::SIGKILL);
                     } else if asks_to_stop(signal) {
                         say("asked to stop: telling the server");
                         group.signal(signal);
@@ -250,7 +250,7 @@ impl Supervised {
                 }
                 () = patience => {
                     say(&format!("the server did not stop within {} s: killing it", STOP_GRACE.as_secs()));
-                    group.signal(Signal::KILL);
+                    group.signal(Signal::SIGKILL);
                     kill_at = Some(Instant::now() + STOP_GRACE);
                 }
                 () = &mut listening, if !heard_of => {
