@@ -1,7 +1,9 @@
-//! The local MLX server on port 11434: what it says of itself, and whether local-only mode is on.
+//! The local MLX server on port 11434: what it says of itself, and what is done about it, and
+//! whether local-only mode is on.
 
 pub mod health;
 mod mode;
+pub mod supervisor;
 
-pub use health::{LocalServer, ServerKind, Verdict};
+pub use health::{LocalServer, ServerKind};
 pub use mode::LocalMode;
