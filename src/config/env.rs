@@ -41,6 +41,9 @@ pub const URL: Variable = variable(
     "BIFROST_URL",
     "Where the commands find the running gateway, as in `http://localhost:30080`. `--url` wins over it.",
 );
+/// What is called for `launchctl`.
+pub const LAUNCHCTL: Variable =
+    variable("BIFROST_LAUNCHCTL", "The program that is called for `launchctl`; `/bin/launchctl` if unset.");
 /// The home folder.
 pub const HOME: Variable = variable("HOME", "The home folder: what `~` stands for.");
 /// Where configuration lives.
@@ -56,7 +59,7 @@ pub const XDG_CACHE_HOME: Variable =
 pub const NO_COLOR: Variable = variable("NO_COLOR", "Set to anything: no colour in the output (no-color.org).");
 
 /// All of them.
-pub const VARIABLES: [Variable; 13] = [
+pub const VARIABLES: [Variable; 14] = [
     CONFIG,
     LOCAL_ONLY,
     HOST,
@@ -65,6 +68,7 @@ pub const VARIABLES: [Variable; 13] = [
     STATE_DIR,
     CACHE_DIR,
     URL,
+    LAUNCHCTL,
     HOME,
     XDG_CONFIG_HOME,
     XDG_STATE_HOME,

@@ -2,6 +2,7 @@
 //! whether local-only mode is on.
 
 pub mod health;
+pub mod launchctl;
 mod mode;
 pub mod supervisor;
 
