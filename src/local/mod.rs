@@ -4,6 +4,8 @@
 pub mod health;
 pub mod launchctl;
 mod mode;
+pub mod process;
+pub mod proof;
 pub mod supervisor;
 
 pub use health::{LocalServer, ServerKind};

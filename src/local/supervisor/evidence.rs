@@ -1,7 +1,8 @@
 //! What was seen of the server, and what it amounts to.
 
-use super::{Agent, Condition, Holder, Look, Observation, Pace, State, Status, Trial};
+use super::{Agent, Holder, Look, Observation, Pace, State, Status, Trial};
 use crate::local::health::{LocalServer, ServerKind};
+use crate::local::launchctl::AgentState;
 use std::time::Instant;
 
 /// What was seen so far, as much of it as something may follow from.
@@ -30,10 +31,7 @@ pub(super) struct Evidence {
 
 impl Evidence {
     pub(super) fn looked(&mut self, observation: Observation, now: Instant) {
-        let pid = match observation.agent.as_ref().map(|agent| agent.condition) {
-            Some(Condition::Running { pid }) => Some(pid),
-            Some(Condition::NotLoaded | Condition::Stopped { .. }) | None => None,
-        };
+        let pid = observation.agent.as_ref().and_then(|agent| agent.state.pid());
         if self.process.map(|(pid, _)| pid) != pid {
             self.process = pid.map(|pid| (pid, now));
             self.forget();
@@ -146,19 +144,20 @@ impl Evidence {
                 false => (State::Absent, "nobody listens on its port".to_owned()),
             };
         };
-        let about = format!("agent {}: {}", agent.label, agent.condition.explain());
-        match agent.condition {
-            Condition::Running { .. } => match self.process {
+        let about = format!("agent {}: {}", agent.label, agent.state);
+        match agent.state {
+            AgentState::Running { .. } => match self.process {
                 Some((_, since)) if now < since + pace.start_grace => {
                     (State::Starting, format!("its process runs and has not opened the port yet ({about})"))
                 }
                 Some(_) | None => (State::Down, format!("its process runs and does not open the port ({about})")),
             },
-            Condition::NotLoaded if !self.was_up => (State::Absent, format!("nobody listens on its port ({about})")),
-            Condition::Stopped { last_exit: Some(0), .. } => (State::Held, format!("stopped by user ({about})")),
-            Condition::NotLoaded | Condition::Stopped { .. } => {
-                (State::Down, format!("nobody listens on its port ({about})"))
-            }
+            AgentState::NotLoaded if !self.was_up => (State::Absent, format!("nobody listens on its port ({about})")),
+            state if state.is_stopped_by_wish() => (State::Held, format!("stopped by user ({about})")),
+            AgentState::NotLoaded
+            | AgentState::Stopping { .. }
+            | AgentState::Throttled { .. }
+            | AgentState::NotRunning { .. } => (State::Down, format!("nobody listens on its port ({about})")),
         }
     }
 
@@ -235,7 +234,7 @@ impl Evidence {
     pub(super) fn may_be_remedied(&self) -> bool {
         let Some(latest) = &self.latest else { return false };
         let ours = latest.agent.as_ref().is_some_and(|agent| {
-            agent.ours && matches!(agent.condition, Condition::Running { .. } | Condition::Stopped { .. })
+            agent.ours && !matches!(agent.state, AgentState::NotLoaded | AgentState::Stopping { .. })
         });
         ours && latest.holder.as_ref().is_none_or(|holder| holder.of_agent)
     }

@@ -13,6 +13,7 @@ pub use pace::Pace;
 pub use state::{State, Status};
 
 use super::health::LocalServer;
+use super::launchctl::AgentState;
 use evidence::Evidence;
 use ladder::Ladder;
 use std::time::Instant;
@@ -42,26 +43,7 @@ pub struct Agent {
     /// It is Bifrost's own: only this one is ever touched.
     pub ours: bool,
     /// What launchd says of it.
-    pub condition: Condition,
-}
-
-/// What launchd says of an agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Condition {
-    /// Launchd does not know it.
-    NotLoaded,
-    /// Its process runs.
-    Running {
-        /// The process.
-        pid: u32,
-    },
-    /// Loaded, without a process.
-    Stopped {
-        /// How its last process ended: an exit code, or minus a signal. `None` when there was none yet.
-        last_exit: Option<i32>,
-        /// Launchd waits before it starts it again.
-        throttled: bool,
-    },
+    pub state: AgentState,
 }
 
 /// Whose process listens on the port.
@@ -280,22 +262,6 @@ impl Look {
         match self {
             Self::Server(server) => Some(server),
             Self::Closed | Self::Silent | Self::Foreign(_) | Self::Busy | Self::Loading => None,
-        }
-    }
-}
-
-impl Condition {
-    /// It in words, for people.
-    pub fn explain(self) -> String {
-        match self {
-            Self::NotLoaded => "not loaded".to_owned(),
-            Self::Running { pid } => format!("running, pid {pid}"),
-            Self::Stopped { throttled: true, .. } => "throttled: launchd waits before it starts it again".to_owned(),
-            Self::Stopped { last_exit: None, .. } => "loaded, not running, never ran".to_owned(),
-            Self::Stopped { last_exit: Some(code @ ..0), .. } => {
-                format!("loaded, not running, ended by signal {}", code.unsigned_abs())
-            }
-            Self::Stopped { last_exit: Some(code), .. } => format!("loaded, not running, last exit {code}"),
         }
     }
 }
