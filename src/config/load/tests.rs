@@ -45,7 +45,7 @@ fn mistakes_say_where_and_what_was_meant() {
         ("server = 'sk-planted'", "/x/bifrost.toml:1:10: server: expected a table"),
         (
             "[local]\nkeep_warm = 1",
-            "/x/bifrost.toml:2:13: local.keep_warm: less than 10 s would only take the server's time; leave the key out for never",
+            "/x/bifrost.toml:2:1: local.keep_warm: less than 10 s would only take the server's time; leave the key out for never",
         ),
         (
             "[local]\non_cloud_model = 'refuze'",

@@ -249,7 +249,7 @@ impl Supervisor {
 
     fn remedy(&self, now: Instant) -> Option<Step> {
         let down_long = self.status.state == State::Down && now >= self.status.since + self.pace.down_grace;
-        if !down_long || self.remedying || !self.evidence.may_be_remedied() {
+        if !down_long || self.remedying || self.proving || !self.evidence.may_be_remedied() {
             return None;
         }
         self.ladder.next(now, self.pace.cooldown)

@@ -413,7 +413,6 @@ proptest! {
         let mut latest: Option<Observation> = None;
         let mut last_remedy: Option<Instant> = None;
         let mut remedies_since_well = 0;
-        let mut last_proof: Option<Instant> = None;
         for happens in story {
             match happens {
                 Happens::Time(seconds) => drop(bench.pass(seconds)),
@@ -434,7 +433,6 @@ proptest! {
                     Action::Prove { model } => {
                         let seen = latest.as_ref().and_then(|latest| latest.look.server());
                         prop_assert!(seen.is_some_and(|server| server.loaded.contains(&model)), "asks for what is not loaded");
-                        last_proof = Some(bench.now);
                         let trial = proofs.next().cloned();
                         bench.tell(Input::Proved(trial));
                     }
@@ -454,6 +452,5 @@ proptest! {
                 }
             }
         }
-        let _ = last_proof;
     }
 }
