@@ -1,9 +1,10 @@
 //! What is around the local server on this machine: its LaunchAgent, the process that listens, the memory it holds.
 
 use crate::config::Paths;
+use crate::local::agents::Agent;
 use crate::local::launchctl::{AgentState, Launchctl, LaunchctlError, Listed};
 use crate::local::process::{Processes, listener};
-use crate::local::supervisor::{Agent, Holder, Look, Step};
+use crate::local::supervisor::{Holder, Look, SeenAgent, Step};
 use crate::secret::Environment;
 use std::mem::{Discriminant, discriminant};
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The agent that Bifrost owns, whoever wrote its plist.
-pub const OUR_AGENT: &str = "dev.bifrost.vllm-mlx";
+const OURS: Agent = Agent::VllmMlx;
 /// What the labels of other people's agents of the same server contain.
 const ANY_AGENT: &str = "vllm-mlx";
 
@@ -28,7 +29,7 @@ const COMING: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Surroundings {
     launchctl: OwnAgent,
-    agent: Option<Agent>,
+    agent: Option<SeenAgent>,
     agent_asked: Option<Instant>,
     holder: Option<Holder>,
     resident: Option<u64>,
@@ -69,7 +70,7 @@ impl Surroundings {
 
     /// The agent and the process that listens on `port`, asked anew when `look` is another than before or some time has
     /// passed.
-    pub async fn look(&mut self, look: &Look, port: Option<u16>) -> (Option<Agent>, Option<Holder>) {
+    pub async fn look(&mut self, look: &Look, port: Option<u16>) -> (Option<SeenAgent>, Option<Holder>) {
         let changed = self.last.replace(discriminant(look)) != Some(discriminant(look));
         let due = |asked: Option<Instant>, every| changed || asked.is_none_or(|asked| asked.elapsed() >= every);
         let (agent_due, processes_due) =
@@ -116,8 +117,7 @@ impl Surroundings {
 impl OwnAgent {
     /// For this user.
     pub fn of(environment: &Environment, paths: &Paths) -> Self {
-        let plist = |home: &PathBuf| home.join("Library/LaunchAgents").join(format!("{OUR_AGENT}.plist"));
-        Self { launchctl: Launchctl::of(environment), plist: paths.home.as_ref().map(plist) }
+        Self { launchctl: Launchctl::of(environment), plist: paths.home.as_ref().map(|home| OURS.plist_path(home)) }
     }
 
     /// The agent of the local server: Bifrost's own, else one whose label says `vllm-mlx`, as
@@ -125,12 +125,12 @@ impl OwnAgent {
     ///
     /// # Errors
     /// Launchd could not be asked.
-    pub async fn find(&self) -> Result<Option<Agent>, LaunchctlError> {
+    pub async fn find(&self) -> Result<Option<SeenAgent>, LaunchctlError> {
         if !self.launchctl.is_there() {
             return Ok(None);
         }
         let jobs = self.launchctl.list().await?;
-        let is_ours = |job: &&Listed| job.label == OUR_AGENT;
+        let is_ours = |job: &&Listed| job.label == OURS.label();
         let is_any = |job: &&Listed| job.label.contains(ANY_AGENT);
         // Of several that are called so (a server, its log rotation) the one with a process is meant.
         let found = jobs
@@ -140,11 +140,11 @@ impl OwnAgent {
             .or_else(|| jobs.iter().find(is_any));
         let Some(job) = found else {
             let installed = self.plist.as_ref().is_some_and(|plist| plist.exists());
-            let absent = Agent { label: OUR_AGENT.to_owned(), ours: true, state: AgentState::NotLoaded };
+            let absent = SeenAgent { label: OURS.label().to_owned(), ours: true, state: AgentState::NotLoaded };
             return Ok(installed.then_some(absent));
         };
         let state = self.launchctl.state(&job.label).await?;
-        Ok(Some(Agent { ours: job.label == OUR_AGENT, label: job.label.clone(), state }))
+        Ok(Some(SeenAgent { ours: job.label == OURS.label(), label: job.label.clone(), state }))
     }
 
     /// Applies a remedy to Bifrost's own agent, and to no other.
@@ -153,11 +153,11 @@ impl OwnAgent {
     /// Launchd refused, or the agent does not leave.
     pub async fn apply(&self, step: Step) -> Result<(), LaunchctlError> {
         match step {
-            Step::Kickstart => self.launchctl.kickstart_kill(OUR_AGENT).await,
+            Step::Kickstart => self.launchctl.kickstart_kill(OURS.label()).await,
             Step::Bootstrap => {
-                let loaded_from = self.launchctl.print(OUR_AGENT).await?.and_then(|job| job.path);
+                let loaded_from = self.launchctl.print(OURS.label()).await?.and_then(|job| job.path);
                 let plist = loaded_from.or_else(|| self.plist.clone()).unwrap_or_default();
-                self.launchctl.bootout(OUR_AGENT, Instant::now() + LEAVING).await?;
+                self.launchctl.bootout(OURS.label(), Instant::now() + LEAVING).await?;
                 self.launchctl.bootstrap(&plist, Instant::now() + COMING).await
             }
         }

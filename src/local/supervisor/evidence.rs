@@ -1,6 +1,6 @@
 //! What was seen of the server, and what it amounts to.
 
-use super::{Agent, Holder, Look, Observation, Pace, State, Status, Trial};
+use super::{Holder, Look, Observation, Pace, SeenAgent, State, Status, Trial};
 use crate::local::health::{LocalServer, ServerKind};
 use crate::local::launchctl::AgentState;
 use std::time::Instant;
@@ -137,7 +137,7 @@ impl Evidence {
         }
     }
 
-    fn closed(&self, agent: Option<&Agent>, pace: &Pace, now: Instant) -> (State, String) {
+    fn closed(&self, agent: Option<&SeenAgent>, pace: &Pace, now: Instant) -> (State, String) {
         let Some(agent) = agent else {
             return match self.was_up {
                 true => (State::Down, "it is gone: nobody listens on its port any more".to_owned()),

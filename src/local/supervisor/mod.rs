@@ -37,7 +37,7 @@ pub enum Look {
 
 /// The LaunchAgent of the local server, as launchd tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Agent {
+pub struct SeenAgent {
     /// Its label.
     pub label: String,
     /// It is Bifrost's own: only this one is ever touched.
@@ -63,7 +63,7 @@ pub struct Observation {
     /// The port.
     pub look: Look,
     /// The agent; `None` where there is none, or no launchd.
-    pub agent: Option<Agent>,
+    pub agent: Option<SeenAgent>,
     /// Who listens, where that could be found out.
     pub holder: Option<Holder>,
     /// Requests that the gateway has running on the server.

@@ -1,6 +1,6 @@
 //! The states, and what is told of them.
 
-use super::{Agent, Holder};
+use super::{Holder, SeenAgent};
 use std::time::Instant;
 
 /// What the local server is doing.
@@ -78,7 +78,7 @@ pub struct Status {
     /// When it last gave a token; `None`: not since it came up.
     pub proven: Option<Instant>,
     /// Its LaunchAgent.
-    pub agent: Option<Agent>,
+    pub agent: Option<SeenAgent>,
     /// Whose process listens on the port.
     pub holder: Option<Holder>,
 }

@@ -63,8 +63,8 @@ impl Bench {
     }
 }
 
-fn agent(state: AgentState) -> Agent {
-    Agent { label: OURS.to_owned(), ours: true, state }
+fn agent(state: AgentState) -> SeenAgent {
+    SeenAgent { label: OURS.to_owned(), ours: true, state }
 }
 
 fn server(loaded: &[&str]) -> Look {
@@ -300,7 +300,7 @@ fn a_server_that_comes_and_goes_gets_no_second_ladder_before_it_was_well_for_a_w
 #[test]
 fn what_is_not_ours_is_never_touched() {
     let mut bench = Bench::new();
-    let foreign = Agent { label: "dev.vllm-mlx.server".to_owned(), ours: false, state: CRASHED };
+    let foreign = SeenAgent { label: "dev.vllm-mlx.server".to_owned(), ours: false, state: CRASHED };
     for _ in 0..20 {
         let look = Look::Closed;
         bench.tell(Input::Looked(Observation { look, agent: Some(foreign.clone()), holder: None, in_flight: 0 }));
@@ -364,7 +364,7 @@ fn any_look() -> impl Strategy<Value = Look> {
     ]
 }
 
-fn any_agent() -> impl Strategy<Value = Option<Agent>> {
+fn any_agent() -> impl Strategy<Value = Option<SeenAgent>> {
     let state = prop_oneof![
         Just(AgentState::NotLoaded),
         (1u32..3).prop_map(|pid| AgentState::Running { pid }),
@@ -374,7 +374,7 @@ fn any_agent() -> impl Strategy<Value = Option<Agent>> {
         Just(STOPPED),
     ];
     prop_oneof![1 => Just(None), 6 => (state, prop::bool::weighted(0.8))
-        .prop_map(|(state, ours)| Some(Agent { ours, ..agent(state) }))]
+        .prop_map(|(state, ours)| Some(SeenAgent { ours, ..agent(state) }))]
 }
 
 fn any_trial() -> impl Strategy<Value = Trial> {
@@ -383,7 +383,7 @@ fn any_trial() -> impl Strategy<Value = Trial> {
 
 #[derive(Debug, Clone)]
 enum Happens {
-    Look(Look, Option<Agent>, Option<bool>, usize),
+    Look(Look, Option<SeenAgent>, Option<bool>, usize),
     Traffic(Trial),
     Time(u64),
 }
