@@ -390,11 +390,11 @@ fn what_cannot_be_started_is_said() {
     assert_eq!(code, Some(3), "{said}");
 }
 
-/// The real thing, where it is at hand: `BIFROST_TINY_MODEL` names a folder with a model, `BIFROST_VLLM_MLX` the program.
+/// The real thing, where it is at hand: `BIFROST_VLLM_MODEL` names a folder with a model, `BIFROST_VLLM_MLX` the program.
 #[test]
 fn vllm_mlx_starts_listens_and_stops() {
-    let (Ok(model), Ok(program)) = (std::env::var("BIFROST_TINY_MODEL"), std::env::var("BIFROST_VLLM_MLX")) else {
-        eprintln!("skipped: BIFROST_TINY_MODEL and BIFROST_VLLM_MLX are not set");
+    let (Ok(model), Ok(program)) = (std::env::var("BIFROST_VLLM_MODEL"), std::env::var("BIFROST_VLLM_MLX")) else {
+        eprintln!("skipped: BIFROST_VLLM_MODEL and BIFROST_VLLM_MLX are not set");
         return;
     };
     let place = Place::new("");
