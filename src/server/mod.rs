@@ -45,6 +45,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 /// Everything that the requests share.
@@ -70,6 +71,8 @@ pub struct Gateway {
     bound: Vec<IpAddr>,
     /// The mode is applied by one at a time, so that the last one sees what holds.
     applying: Mutex<()>,
+    /// Tells that it was applied, or another configuration.
+    applied: Notify,
 }
 
 /// Why the gateway could not start.
@@ -147,6 +150,7 @@ impl Gateway {
             registry_failed: AtomicBool::new(false),
             bound,
             applying: Mutex::new(()),
+            applied: Notify::new(),
         })
     }
 
