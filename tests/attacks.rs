@@ -330,3 +330,22 @@ async fn a_provider_that_a_reload_adds_is_asked_for_its_models_at_once() {
     upstream.next("GET").await;
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
+
+#[tokio::test]
+async fn a_second_ctrl_c_waits_for_nobody() {
+    let (release, reply) = Reply::held();
+    let reply = std::sync::Mutex::new(Some(reply));
+    let (mut upstream, config) = there(move || reply.lock().unwrap().take().unwrap_or(Reply::HangUp)).await;
+    let mut gateway = start(&format!("[server]\nshutdown_grace = \"10m\"\n{config}"));
+    let asked = tokio::spawn(gateway.post("/v1/chat/completions", &hello()).send());
+    upstream.next("POST").await;
+    gateway.signal("INT");
+    while !gateway.log().contains("interrupted: ") {
+        tokio::task::yield_now().await;
+    }
+    gateway.signal("INT");
+    let code = tokio::task::spawn_blocking(move || gateway.wait()).await.unwrap();
+    drop(release);
+    assert_eq!(code, Some(130));
+    assert!(asked.await.unwrap().is_err());
+}
