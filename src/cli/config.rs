@@ -240,7 +240,8 @@ async fn listens(url: &str) -> bool {
     false
 }
 
-fn init(inputs: &Inputs, output: &mut Output<'_>) -> io::Result<Exit> {
+/// Writes the template where the file is looked for first.
+pub(super) fn init(inputs: &Inputs, output: &mut Output<'_>) -> io::Result<Exit> {
     let Some(path) = inputs.candidates().into_iter().next() else {
         output.error("there is no home folder to write to; name a file with --config")?;
         return Ok(Exit::Failure);

@@ -11,6 +11,9 @@ pub mod local;
 mod output;
 pub mod resolve;
 mod serve;
+pub mod service;
+pub mod service_logs;
+pub mod supervise;
 pub mod tools;
 
 pub use client::{GatewayArgs, Trouble};
@@ -69,6 +72,11 @@ pub enum Command {
     Health(health::HealthArgs),
     /// Says what to export or write so that a tool uses Bifrost.
     Env(tools::EnvArgs),
+    /// Installs, starts and stops the LaunchAgents of macOS, for people without Nix.
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
+    /// Runs the local model server for launchd: stops, logs and restarts are as launchd needs them.
+    Supervise(supervise::SuperviseArgs),
     /// Prints a completion script for a shell.
     Completions(CompletionsArgs),
 }
@@ -138,6 +146,10 @@ pub async fn run(cli: Cli, environment: Environment, output: &mut Output<'_>) ->
         Command::Local(command) => settle(local::run(&command, &inputs, output).await, output),
         Command::Health(args) => settle(health::run(&args, &inputs, output).await, output),
         Command::Env(args) => settle(tools::run(&args, &inputs, output), output),
+        Command::Service(command) => {
+            settle(service::run(&command, &cli.global.env_file, &inputs, output).await, output)
+        }
+        Command::Supervise(args) => supervise::run(&args, &inputs, output).await,
         Command::Completions(args) => {
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "bifrost", &mut script);

@@ -239,9 +239,17 @@ async fn stream(
         idle: provider.deadlines.idle,
     };
     let mut relay = Relay::new(answer.body, &options);
-    relay.until_content(deadline).await?;
+    relay.until_content(deadline).await.map_err(|failure| named(failure, provider))?;
     facts.received = relay.seen().first_content.unwrap_or_else(Instant::now);
     Ok(Live::Stream(Box::new(relay), facts))
+}
+
+/// Says who failed, where the dialect could not know.
+fn named(mut failure: Failure, provider: &Provider) -> Failure {
+    if !failure.error.message.contains(&provider.name) {
+        failure.error.message = format!("{}: {}", provider.name, failure.error.message);
+    }
+    failure
 }
 
 async fn whole(
@@ -300,24 +308,22 @@ async fn refusal(
         return Failure::from_error(ChatError::new(ErrorKind::Upstream, message).with_code("upstream_redirect"));
     }
     let headers = answer.headers;
-    let retry_after = retry_after(&headers);
     let body = match answer.body.whole(deadline, phase).await {
         Ok(body) => body,
         Err(failure) => return failure,
     };
     let mut error = dialect::get(dialect).parse_error(status, &body);
-    error.retry_after = retry_after.or(error.retry_after);
-    let mut failure = Failure::from_error(error);
+    error.retry_after = retry_after(&headers).or(error.retry_after);
+    let mut failure = Failure { headers, ..Failure::from_error(error) };
     let speaks_it =
         Object::scan(&body).is_ok_and(|object| object.raw("error").is_some_and(|error| error.starts_with(b"{")));
     if dialect == ingress && speaks_it {
         failure.original = Some(OriginalError { status, body });
     }
     // Not passed on as it stands, it no longer tells by itself who said it.
-    if failure.original.is_none() && !failure.error.message.contains(&provider.name) {
-        failure.error.message = format!("{}: {}", provider.name, failure.error.message);
+    if failure.original.is_none() {
+        failure = named(failure, provider);
     }
-    failure.headers = headers;
     failure
 }
 

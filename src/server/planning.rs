@@ -27,7 +27,7 @@ impl Gateway {
         loop {
             match self.plan_now(exchange) {
                 // A client's own key needs no list.
-                Ok(Err(PlanError::NotYet)) if exchange.client_credential().is_none() => {
+                Ok(Err(PlanError::NotYet)) if own_vendor(exchange).is_none() => {
                     if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
                         return Err(PlanError::NotYet.into());
                     }
@@ -40,9 +40,9 @@ impl Gateway {
 
     fn plan_now(&self, exchange: &Exchange) -> Result<Result<Plan, PlanError>, ChatError> {
         let active = self.directory.active();
-        let brought = exchange.client_credential().is_some();
+        let own_vendor = own_vendor(exchange);
         let is_active = |provider: &Provider| {
-            active.contains(&provider.name) || (brought && auth::is_vendor_of(provider, exchange.ingress))
+            active.contains(&provider.name) || own_vendor.is_some_and(|vendor| vendor.name == provider.name)
         };
         let wrong = RefCell::new(None);
         let features = || match exchange.request() {
@@ -113,17 +113,24 @@ fn add_fallback(first: &mut Plan, model: &str, view: &View<'_>) -> Result<(), Ch
 
 /// A client that brought its own key may name models of its vendor that no list of ours knows.
 fn own_key(exchange: &Exchange, error: PlanError) -> Result<Plan, ChatError> {
-    let vendor = exchange.snapshot.providers.iter().find(|provider| auth::is_vendor_of(provider, exchange.ingress));
-    match (&error, vendor) {
-        (PlanError::Unknown { .. } | PlanError::NotYet, Some(provider))
-            if exchange.class.is_none() && exchange.client_credential().is_some() =>
-        {
+    match (&error, own_vendor(exchange)) {
+        (PlanError::Unknown { .. } | PlanError::NotYet, Some(provider)) if exchange.class.is_none() => {
             let reason = "the client's own key, to its own vendor".to_owned();
             let target = Target { provider: Arc::clone(provider), model: exchange.asked.clone(), reason };
             Ok(Plan { targets: vec![target], class: None, class_reason: None, substituted: None })
         }
         _ => Err(error.into()),
     }
+}
+
+/// The vendor that the client's own key is for, unless the model string names another provider.
+fn own_vendor(exchange: &Exchange) -> Option<&Arc<Provider>> {
+    exchange.client_credential()?;
+    let providers = &exchange.snapshot.providers;
+    let vendor = providers.iter().find(|provider| auth::is_vendor_of(provider, exchange.ingress))?;
+    let named = exchange.asked.split_once('/').map(|(prefix, _)| prefix).filter(|prefix| *prefix != vendor.name);
+    let is_another = named.is_some_and(|prefix| providers.iter().any(|provider| provider.name == prefix));
+    (!is_another).then_some(vendor)
 }
 
 /// The plan for a model string, with its reasons, for people and scripts.

@@ -119,7 +119,7 @@ pub fn put_upstream(headers: &mut HeaderMap, upstream: &HeaderMap) {
             || text.starts_with("x-ratelimit-")
             || text.starts_with("anthropic-ratelimit-")
         {
-            headers.append(name.clone(), value.clone());
+            headers.insert(name.clone(), value.clone());
         }
     }
     if let Some(id) = upstream_id(upstream) {

@@ -10,8 +10,13 @@ use axum::extract::{Path, Request, State};
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::{get, post};
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use std::sync::Arc;
+
+/// The header in which Google takes a key.
+const GOOGLE_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+/// Headers that only Google's clients send.
+const GOOGLE_HEADERS: [HeaderName; 2] = [GOOGLE_KEY, HeaderName::from_static("x-goog-api-client")];
 
 /// Every route of the gateway, behind its guards.
 pub fn router(gateway: Arc<Gateway>) -> Router {
@@ -47,6 +52,10 @@ pub fn dialect_of(path: &str, headers: &HeaderMap) -> DialectId {
     }
     if path.starts_with("/v1/models") && headers.contains_key("anthropic-version") {
         return DialectId::Anthropic;
+    }
+    // google-genai asks for lists there too since it speaks v1; these headers are Google's own.
+    if path.starts_with("/v1/models") && GOOGLE_HEADERS.iter().any(|name| headers.contains_key(name)) {
+        return DialectId::Gemini;
     }
     DialectId::OpenAiChat
 }
@@ -108,12 +117,18 @@ async fn one_model(
 }
 
 /// `models/{model}:{method}`; model ids hold slashes and colons, so the last colon divides.
-async fn gemini_call(State(gateway): State<Arc<Gateway>>, WildPath(call): WildPath, request: Request) -> Response {
+async fn gemini_call(
+    State(gateway): State<Arc<Gateway>>,
+    WildPath(call): WildPath,
+    path: OriginalPath,
+    mut request: Request,
+) -> Response {
     let parsed =
         call.rsplit_once(':').and_then(|(model, method)| Some((model.to_owned(), GeminiMethod::parse(method)?)));
     let Some((model, method)) = parsed else {
-        return unknown_route(request.method().clone(), request.uri().clone(), request.headers().clone()).await;
+        return unknown_route(request.method().clone(), path, request.headers().clone()).await;
     };
+    key_into_header(&mut request);
     let sse = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
     let (operation, stream) = match method {
         GeminiMethod::Generate => (Operation::Chat, false),
@@ -123,6 +138,17 @@ async fn gemini_call(State(gateway): State<Arc<Gateway>>, WildPath(call): WildPa
     };
     let hints = UrlHints { model: Some(model), stream: Some(stream) };
     answer::answer(gateway, operation, DialectId::Gemini, hints, stream && !sse, request).await
+}
+
+/// Google takes a key as `?key=` too; here it is a header like any other.
+fn key_into_header(request: &mut Request) {
+    let query = request.uri().query().unwrap_or("");
+    let key =
+        query.split('&').find_map(|pair| pair.strip_prefix("key=")).and_then(|key| HeaderValue::from_str(key).ok());
+    if let Some(mut key) = key {
+        key.set_sensitive(true);
+        request.headers_mut().entry(GOOGLE_KEY).or_insert(key);
+    }
 }
 
 /// What Google's paths put after the colon.
@@ -147,19 +173,18 @@ impl GeminiMethod {
     }
 }
 
-async fn unknown_route(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+async fn unknown_route(method: Method, OriginalPath(path): OriginalPath, headers: HeaderMap) -> Response {
     let message = format!(
-        "Bifrost has no route {method} {}. Chat is POST /v1/chat/completions, /v1/messages or /v1beta/models/MODEL:generateContent; models are at GET /v1/models.",
-        uri.path()
+        "Bifrost has no route {method} {path}. Chat is POST /v1/chat/completions, /v1/messages or /v1beta/models/MODEL:generateContent; models are at GET /v1/models."
     );
     let error = ChatError::new(ErrorKind::NotFound, message).with_code("unknown_route");
-    reply::error(dialect_of(uri.path(), &headers), &error, gate::request_id(&headers))
+    reply::error(dialect_of(&path, &headers), &error, gate::request_id(&headers))
 }
 
-async fn wrong_method(method: Method, uri: Uri, headers: HeaderMap) -> Response {
-    let mut error = ChatError::new(ErrorKind::InvalidRequest, format!("{} does not take {method}.", uri.path()));
+async fn wrong_method(method: Method, OriginalPath(path): OriginalPath, headers: HeaderMap) -> Response {
+    let mut error = ChatError::new(ErrorKind::InvalidRequest, format!("{path} does not take {method}."));
     error.status = Some(405);
-    reply::error(dialect_of(uri.path(), &headers), &error.with_code("method_not_allowed"), gate::request_id(&headers))
+    reply::error(dialect_of(&path, &headers), &error.with_code("method_not_allowed"), gate::request_id(&headers))
 }
 
 /// The whole path: a nested router sees only its own part of it.
@@ -199,11 +224,16 @@ mod tests {
         let none = HeaderMap::new();
         let mut anthropic = HeaderMap::new();
         anthropic.insert("anthropic-version", http::HeaderValue::from_static("2023-06-01"));
+        let mut google = HeaderMap::new();
+        google.insert("x-goog-api-client", http::HeaderValue::from_static("google-genai-sdk/3.4.0"));
         for (path, headers, dialect) in [
             ("/v1/chat/completions", &none, DialectId::OpenAiChat),
             ("/v1/messages", &none, DialectId::Anthropic),
             ("/anthropic/v1/models", &none, DialectId::Anthropic),
             ("/v1/models", &none, DialectId::OpenAiChat),
+            ("/v1/models", &google, DialectId::Gemini),
+            ("/v1/models/org/m", &google, DialectId::Gemini),
+            ("/v1/chat/completions", &google, DialectId::OpenAiChat),
             ("/v1/models/a/b", &anthropic, DialectId::Anthropic),
             ("/v1/models/mlx-local/org/m:4bit:generateContent", &none, DialectId::Gemini),
             ("/v1/models/llama3:8b", &none, DialectId::OpenAiChat),

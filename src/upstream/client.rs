@@ -14,6 +14,9 @@ use url_host::is_loopback;
 /// Idle connections are closed after this, sooner than most servers close theirs.
 const POOL_IDLE: Duration = Duration::from_secs(50);
 
+/// Who asks; some hosts refuse whoever does not say.
+const USER_AGENT: &str = concat!("bifrost/", env!("CARGO_PKG_VERSION"));
+
 /// Where a call may go, with the client that can go there.
 #[derive(Debug, Clone)]
 pub struct Destination {
@@ -127,6 +130,7 @@ fn build_local(connect: Duration) -> Result<Client, reqwest::Error> {
     Client::builder()
         .no_proxy()
         .redirect(redirect::Policy::none())
+        .user_agent(USER_AGENT)
         .dns_resolver(Arc::new(LoopbackResolver))
         .tls_certs_only([])
         .http1_only()
@@ -140,6 +144,7 @@ fn build_cloud(connect: Duration) -> Result<Client, reqwest::Error> {
     Client::builder()
         // A redirect could carry a key to another host.
         .redirect(redirect::Policy::none())
+        .user_agent(USER_AGENT)
         .tcp_nodelay(true)
         .connect_timeout(connect)
         .pool_idle_timeout(POOL_IDLE)

@@ -171,18 +171,24 @@ fn check_request(recording: &Recording) -> Vec<String> {
             // All that it says is said in words that only its own dialect has.
             continue;
         }
-        let there = match rewrite(&request, to) {
+        let mut losses = Losses::new();
+        let there = match rewrite(&request, to, &mut losses) {
             Ok(there) => there,
             Err(error) => {
                 broken.push(format!("{way}: cannot be read again: {error}"));
                 continue;
             }
         };
+        let limited = request.sampling.max_tokens.is_some();
+        let lost = request::difference(&request::noticed(&request, limited), &request::noticed(&there, limited));
+        if let (Some(lost), true) = (lost, losses.is_empty()) {
+            broken.push(format!("{way}: lost in silence: {lost}"));
+        }
         if let Some(difference) = request::difference(&expected, &request::project(&there, to)) {
             broken.push(format!("{way}: {difference}"));
             continue;
         }
-        match rewrite(&there, own) {
+        match rewrite(&there, own, &mut Losses::new()) {
             Ok(back) => {
                 let difference = request::difference(&request::project(&there, own), &request::project(&back, own));
                 broken.extend(difference.map(|difference| format!("{way} and back: {difference}")));
@@ -194,8 +200,8 @@ fn check_request(recording: &Recording) -> Vec<String> {
 }
 
 /// The request as a provider of `dialect` would get and read it.
-fn rewrite(request: &Request, to: DialectId) -> Result<Request, String> {
-    let bytes = dialect::get(to).write_request(request, &Profile::FULL, &mut Losses::new());
+fn rewrite(request: &Request, to: DialectId, losses: &mut Losses) -> Result<Request, String> {
+    let bytes = dialect::get(to).write_request(request, &Profile::FULL, losses);
     let hints = UrlHints { model: Some(request.model.clone()), stream: Some(request.stream) };
     dialect::get(to).parse_request(&bytes, &hints).map_err(|error| error.message)
 }

@@ -94,7 +94,12 @@ class ModelServer(Process):
 
     def __init__(self, version):
         serve = Path(os.environ["BIFROST_TINY_MODEL"]) / "serve.sh"
-        super().__init__([str(serve)], {**os.environ, "VLLM_MLX": version, "PORT": str(LOCAL_PORT)})
+        models = os.environ.get("TINY_DIR", str(Path.home() / ".cache/tiny-vllm-mlx"))
+        environment = {**os.environ, "VLLM_MLX": version, "PORT": str(LOCAL_PORT), "TINY_DIR": models}
+        subprocess.run([str(serve), "--install-only"], env=environment, check=True, stdout=subprocess.DEVNULL)
+        # It keeps prompts in the home folder, and 0.3.0 answers a prompt that it has kept with less than the first time.
+        self.folder = tempfile.TemporaryDirectory(prefix="vllm-mlx-", ignore_cleanup_errors=True)
+        super().__init__([str(serve), "--disable-prefix-cache"], {**environment, "HOME": self.folder.name})
         self.version = version
 
     def wait_ready(self):
@@ -109,6 +114,11 @@ class ModelServer(Process):
             return status == 200 and json.loads(body)["data"]
         wait_for("the model server lists a model", listed, patience=180, pause=0.2)
         return self
+
+    def stop(self):
+        code = super().stop()
+        self.folder.cleanup()
+        return code
 
     def running(self):
         """How many chat requests it is working on, by its own count."""

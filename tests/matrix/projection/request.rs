@@ -30,6 +30,49 @@ pub fn project(request: &Request, dialect: DialectId) -> Request {
     request
 }
 
+/// All of `request` that must not change unsaid; what nobody misses is taken out: labels (the name of a schema, the kind
+/// of a plain text), what is so anyway, and the limit that a dialect demands where there was none.
+pub fn noticed(request: &Request, limited: bool) -> Request {
+    let mut request = request.clone();
+    if !limited {
+        request.sampling.max_tokens = None;
+    }
+    request.sampling.candidates = request.sampling.candidates.filter(|count| *count > 1);
+    request.sampling.logprobs = request.sampling.logprobs.filter(|asked| *asked);
+    if let Some(OutputFormat::JsonSchema { name, description, schema, strict }) = &mut request.output {
+        (*name, *description, *strict) = (None, None, None);
+        if let Value::Object(members) = schema {
+            members.shift_remove("description");
+        }
+    }
+    for tool in &mut request.tools {
+        if let Tool::Function(function) = tool {
+            function.strict = function.strict.filter(|strict| *strict);
+        }
+    }
+    for message in &mut request.messages {
+        if message.role == Role::Developer {
+            message.role = Role::System;
+        }
+    }
+    each_part(&mut request, &mut text_document_to_text);
+    tidy(&mut request);
+    request
+}
+
+/// A document of plain text is text like any other.
+fn text_document_to_text(part: &mut Part) {
+    let Part::Media(media) = part else { return };
+    let text = match &media.source {
+        MediaSource::Text(text) => text.clone(),
+        MediaSource::Base64(data) if media.media_type.as_deref().is_some_and(|kind| kind.starts_with("text/")) => {
+            STANDARD.decode(data).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+        }
+        _ => return,
+    };
+    *part = Part::Text { text, cache: media.cache.take(), signature: None, extras: Extras::default() };
+}
+
 /// The first difference, in words.
 pub fn difference(left: &Request, right: &Request) -> Option<String> {
     type Field = (&'static str, fn(&Request) -> String);
