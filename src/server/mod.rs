@@ -50,6 +50,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use supervision::{Report, Supervision};
 use surroundings::Surroundings;
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 /// Everything that the requests share.
@@ -77,6 +78,8 @@ pub struct Gateway {
     bound: Vec<IpAddr>,
     /// The mode is applied by one at a time, so that the last one sees what holds.
     applying: Mutex<()>,
+    /// Tells that it was applied, or another configuration.
+    applied: Notify,
 }
 
 /// Why the gateway could not start.
@@ -156,6 +159,7 @@ impl Gateway {
             registry_failed: AtomicBool::new(false),
             bound,
             applying: Mutex::new(()),
+            applied: Notify::new(),
         })
     }
 

@@ -18,8 +18,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// The mode is looked at this often.
-const MODE: Duration = Duration::from_secs(1);
 /// Lists are looked through for stale ones this often.
 const LISTS: Duration = Duration::from_secs(15);
 /// A list that is not there by then has failed.
@@ -37,18 +35,12 @@ impl Gateway {
     }
 
     async fn watch_lists(&self) {
-        let mut mode = self.mode.is_on();
         loop {
-            self.find_keys().await;
+            // A program that asks for a password keeps nobody else's list waiting.
+            future::join(self.find_keys(), self.fetch_lists()).await;
             self.fetch_lists().await;
-            let changed = async {
-                while self.mode.is_on() == mode {
-                    tokio::time::sleep(MODE).await;
-                }
-            };
-            // A mode that was switched changes who is active at once.
-            let _ = tokio::time::timeout(LISTS, changed).await;
-            mode = self.mode.is_on();
+            // A new configuration, or a mode that was switched, changes who is active at once.
+            let _ = tokio::time::timeout(LISTS, self.applied.notified()).await;
         }
     }
 
