@@ -245,7 +245,7 @@ impl Metrics {
         }
         // An exchange that reached no provider is no operation of a model.
         let asked = record.provider.as_ref().or_else(|| record.attempts.last().map(|attempt| &attempt.provider));
-        if let Some(provider) = asked.filter(|_| record.operation != Operation::Models) {
+        if let Some(provider) = asked {
             self.operation(record, self.providers.label(provider));
         }
     }
