@@ -5,6 +5,7 @@ use super::exchange::Exchange;
 use crate::chat::ChatError;
 use crate::config::classes::FIRST_CATALOGUE_WAIT;
 use crate::local::supervisor::State;
+use crate::observe::Operation;
 use crate::provider::Provider;
 use crate::route::auto::Features;
 use crate::route::registry::Roles;
@@ -38,6 +39,10 @@ impl Gateway {
                     }
                 }
                 Ok(Err(PlanError::LocalDown { .. })) => return Err(self.local_trouble()),
+                // Vectors of another model would spoil whatever they are stored with.
+                Ok(Ok(Plan { substituted: Some(model), .. })) if exchange.operation == Operation::Embeddings => {
+                    return Err(PlanError::Refused { model }.into());
+                }
                 Ok(planned) => return planned.or_else(|error| own_key(exchange, error)),
                 Err(error) => return Err(error),
             }
