@@ -83,7 +83,8 @@ fn plan() -> Reply {
 
 fn local(only: bool, reason: &str) -> Value {
     json!({ "only": only, "declared": false, "state": only, "reason": reason, "server": {
-        "url": "http://127.0.0.1:11434", "healthy": true, "detail": "answers and lists models",
+        "url": "http://127.0.0.1:11434", "healthy": true, "supervisor": "ready",
+        "detail": "it has given a token",
         "models": ["org/tiny", "org/noise"], "loaded": ["org/tiny"] } })
 }
 
