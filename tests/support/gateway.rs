@@ -143,7 +143,12 @@ impl Drop for Gateway {
 
 fn command(home: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bifrost"));
-    command.env_clear().env("HOME", home.path()).env("PATH", "/usr/bin:/bin").env("NO_COLOR", "1").current_dir(home.path());
+    command
+        .env_clear()
+        .env("HOME", home.path())
+        .env("PATH", "/usr/bin:/bin")
+        .env("NO_COLOR", "1")
+        .current_dir(home.path());
     for (variable, folder) in [("CONFIG", "config"), ("STATE", "state"), ("CACHE", "cache")] {
         command.env(format!("XDG_{variable}_HOME"), home.path().join(folder));
     }

@@ -74,8 +74,10 @@ impl Reply {
 
     /// A list of models in OpenAI's and Anthropic's shape at once (both say `data` and `id`).
     pub fn models(ids: &[&str]) -> Self {
-        let data: Vec<Value> =
-            ids.iter().map(|id| json!({"id": id, "object": "model", "type": "model", "created": 1, "owned_by": "test"})).collect();
+        let data: Vec<Value> = ids
+            .iter()
+            .map(|id| json!({"id": id, "object": "model", "type": "model", "created": 1, "owned_by": "test"}))
+            .collect();
         Self::json(200, &json!({"object": "list", "data": data, "has_more": false}))
     }
 
@@ -137,7 +139,10 @@ impl Body for StreamBody {
     type Data = Bytes;
     type Error = std::io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         self.0.poll_recv(cx).map(|piece| {
             piece.map(|piece| match piece {
                 Piece::Bytes(bytes) => Ok(Frame::data(bytes)),
@@ -180,7 +185,9 @@ impl Upstream {
                         answer(reply).await
                     }
                 });
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service));
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service),
+                );
             }
         });
         Self { address, seen, arrivals, task }
