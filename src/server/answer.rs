@@ -230,6 +230,7 @@ impl Delivery {
             }
             let seen = relay.seen();
             self.exchange.finished(seen.usage, &seen.losses, seen.error.as_ref(), self.bytes);
+            relay.drain();
         }
     }
 }
