@@ -310,3 +310,42 @@ async fn local_only_is_refused_while_its_provider_is_switched_off() {
     let (code, _, said) = gateway.run(&["local", "on"]);
     assert!(code == Some(5) && said.contains("[providers.mlx-local] is switched off"), "{code:?} {said}");
 }
+
+#[tokio::test]
+async fn a_program_that_hangs_keeps_no_other_list_waiting() {
+    let (mut upstream, config) = there(hi).await;
+    let hanging = "[providers.hanging]\nbase_url = \"http://127.0.0.1:9\"\nkey = \"cmd:/bin/sleep 60\"\n";
+    let began = Instant::now();
+    let _gateway = start(&format!("{hanging}{config}"));
+    upstream.next("GET").await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_provider_that_a_reload_adds_is_asked_for_its_models_at_once() {
+    let (mut upstream, config) = there(hi).await;
+    let gateway = start("");
+    let began = Instant::now();
+    assert_eq!(reload(&gateway, &config).await, 200);
+    upstream.next("GET").await;
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_second_ctrl_c_waits_for_nobody() {
+    let (release, reply) = Reply::held();
+    let reply = std::sync::Mutex::new(Some(reply));
+    let (mut upstream, config) = there(move || reply.lock().unwrap().take().unwrap_or(Reply::HangUp)).await;
+    let mut gateway = start(&format!("[server]\nshutdown_grace = \"10m\"\n{config}"));
+    let asked = tokio::spawn(gateway.post("/v1/chat/completions", &hello()).send());
+    upstream.next("POST").await;
+    gateway.signal("INT");
+    while !gateway.log().contains("interrupted: ") {
+        tokio::task::yield_now().await;
+    }
+    gateway.signal("INT");
+    let code = tokio::task::spawn_blocking(move || gateway.wait()).await.unwrap();
+    drop(release);
+    assert_eq!(code, Some(130));
+    assert!(asked.await.unwrap().is_err());
+}

@@ -322,28 +322,33 @@ fn a_role_is_what_the_registry_says_at_the_start() {
 #[test]
 fn a_server_whose_supervisor_was_killed_is_ended_by_the_next_one() {
     let place = Place::new("");
+    let record = place.home.path().join(".local/state/bifrost").join(format!("supervise-{}.json", place.port));
     let mut first = place.run(&["/bin/sleep", "1000"]);
     let orphan = first.server();
-    let record = place.home.path().join(".local/state/bifrost").join(format!("supervise-{}.json", place.port));
     until("the record", || record.exists().then_some(()));
-    let second = place.run(&["/bin/sleep", "1000"]);
-    let mut second = { second };
-    second.server();
-    assert!(is_alive(orphan), "the first one lives, so its server is left alone");
-    second.signal(Signal::SIGTERM);
-    second.ends();
+    first.signal(Signal::SIGKILL);
+    first.ends();
+    assert!(is_alive(orphan), "nobody has told it");
+    let mut second = place.run(&["/bin/sleep", "1000"]);
+    second.says(&format!("ended process group {orphan}, which a killed supervisor had left behind"));
+    assert!(!is_alive(orphan));
+    second.says("started ").signal(Signal::SIGTERM);
+    assert_eq!(second.ends().0, Some(0));
+}
 
-    let mut third = place.run(&["/bin/sleep", "1000"]);
-    let orphan_of_third = third.server();
+/// While it loads its model, a server does not hold its port: a second one would load the model once more.
+#[test]
+fn a_second_supervisor_on_a_port_is_refused_before_the_first_server_listens() {
+    let place = Place::new("");
+    let record = place.home.path().join(".local/state/bifrost").join(format!("supervise-{}.json", place.port));
+    let mut first = place.run(&["/bin/sleep", "1000"]);
+    let server = first.server();
     until("the record", || record.exists().then_some(()));
-    third.signal(Signal::SIGKILL);
-    third.ends();
-    assert!(is_alive(orphan_of_third), "nobody has told it");
-    let mut fourth = place.run(&["/bin/sleep", "1000"]);
-    fourth.says(&format!("ended process group {orphan_of_third}, which a killed supervisor had left behind"));
-    assert!(!is_alive(orphan_of_third));
-    fourth.signal(Signal::SIGTERM);
-    assert_eq!(fourth.ends().0, Some(0));
+    let (code, said) = place.run(&["/bin/sleep", "1000"]).ends();
+    assert_eq!(code, Some(0), "{said}");
+    let by = first.child.id();
+    assert!(said.contains(&format!("process {by} supervises a server on port {} already", place.port)), "{said}");
+    assert!(is_alive(server));
     first.signal(Signal::SIGTERM);
     assert_eq!(first.ends().0, Some(0));
 }
@@ -390,11 +395,11 @@ fn what_cannot_be_started_is_said() {
     assert_eq!(code, Some(3), "{said}");
 }
 
-/// The real thing, where it is at hand: `BIFROST_TINY_MODEL` names a folder with a model, `BIFROST_VLLM_MLX` the program.
+/// The real thing, where it is at hand: `BIFROST_VLLM_MODEL` names a folder with a model, `BIFROST_VLLM_MLX` the program.
 #[test]
 fn vllm_mlx_starts_listens_and_stops() {
-    let (Ok(model), Ok(program)) = (std::env::var("BIFROST_TINY_MODEL"), std::env::var("BIFROST_VLLM_MLX")) else {
-        eprintln!("skipped: BIFROST_TINY_MODEL and BIFROST_VLLM_MLX are not set");
+    let (Ok(model), Ok(program)) = (std::env::var("BIFROST_VLLM_MODEL"), std::env::var("BIFROST_VLLM_MLX")) else {
+        eprintln!("skipped: BIFROST_VLLM_MODEL and BIFROST_VLLM_MLX are not set");
         return;
     };
     let place = Place::new("");

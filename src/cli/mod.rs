@@ -4,6 +4,7 @@ pub mod chat;
 mod client;
 mod columns;
 pub mod config;
+pub mod doctor;
 mod exit;
 pub mod health;
 pub mod listmodels;
@@ -13,6 +14,7 @@ pub mod resolve;
 mod serve;
 pub mod service;
 pub mod service_logs;
+pub mod status;
 pub mod supervise;
 pub mod tools;
 
@@ -68,6 +70,10 @@ pub enum Command {
     /// Local-only mode: status, on, off.
     #[command(subcommand)]
     Local(local::LocalCommand),
+    /// Shows gateway, mode, local server, agents, providers and classes at one glance.
+    Status(status::StatusArgs),
+    /// Looks for what is wrong, and says what to do about it. Needs no running gateway.
+    Doctor(doctor::DoctorArgs),
     /// Says whether the gateway is well.
     Health(health::HealthArgs),
     /// Says what to export or write so that a tool uses Bifrost.
@@ -144,6 +150,8 @@ pub async fn run(cli: Cli, environment: Environment, output: &mut Output<'_>) ->
         Command::Resolve(args) => settle(resolve::run(&args, &inputs, output).await, output),
         Command::Chat(args) => settle(chat::run(&args, &inputs, output).await, output),
         Command::Local(command) => settle(local::run(&command, &inputs, output).await, output),
+        Command::Status(args) => settle(status::run(&args, &inputs, output).await, output),
+        Command::Doctor(args) => settle(doctor::run(&args, &inputs, output).await, output),
         Command::Health(args) => settle(health::run(&args, &inputs, output).await, output),
         Command::Env(args) => settle(tools::run(&args, &inputs, output), output),
         Command::Service(command) => {

@@ -51,7 +51,7 @@ impl Inputs {
     }
 
     /// The file that was named, by flag or variable; then it must exist.
-    pub fn named_file(&self) -> Option<PathBuf> {
+    fn named_file(&self) -> Option<PathBuf> {
         let variable = || self.environment.get(env::CONFIG.name).map(PathBuf::from);
         self.flags.config.clone().or_else(variable).map(|path| self.paths.expand(&path))
     }

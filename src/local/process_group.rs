@@ -127,6 +127,17 @@ struct Record {
     booted: u64,
 }
 
+/// What became of the group that was started before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Former {
+    /// It is gone.
+    Gone,
+    /// Its supervisor, this process, lives and looks after it.
+    Supervised(i32),
+    /// Its supervisor was killed; this group was left behind, and is ended now.
+    Ended(i32),
+}
+
 /// The file of that record.
 #[derive(Debug, Clone)]
 pub struct RecordFile(pub PathBuf);
@@ -152,22 +163,23 @@ impl RecordFile {
         let _ = std::fs::remove_file(&self.0);
     }
 
-    /// Ends the group that a killed supervisor left behind, and gives its id. Nothing happens to the group of a
-    /// supervisor that lives.
-    pub async fn end_leftover(&self, grace: Duration) -> Option<i32> {
+    /// Ends the group that a killed supervisor left behind, within `grace` if it listens. Nothing happens to the group of
+    /// a supervisor that lives.
+    pub async fn end_leftover(&self, grace: Duration) -> Former {
         /// The clock may have been set since.
         const SAME_BOOT: u64 = 120;
-        let record: Record = serde_json::from_slice(&std::fs::read(&self.0).ok()?).ok()?;
-        let group = Pid::from_raw(record.leader.pid);
-        // Smaller ones would mean this group, or everything.
-        if record.leader.pid <= 1
-            || record.booted.abs_diff(System::boot_time()) > SAME_BOOT
-            || record.supervisor.is_alive()
-        {
-            return None;
+        let bytes = std::fs::read(&self.0).unwrap_or_default();
+        let Ok(record) = serde_json::from_slice::<Record>(&bytes) else { return Former::Gone };
+        // Ids up to 1 would mean this group, or everything.
+        if record.leader.pid <= 1 || record.booted.abs_diff(System::boot_time()) > SAME_BOOT {
+            return Former::Gone;
         }
+        if record.supervisor.is_alive() {
+            return Former::Supervised(record.supervisor.pid);
+        }
+        let group = Pid::from_raw(record.leader.pid);
         let members = members(group);
-        // A new process with the leader's id, or a group that is older than the leader, is somebody else's.
+        // A new process with the leader's id, or one that is older than the leader, is somebody else's.
         let foreign = |mark: &Mark| {
             mark.started.saturating_add(SAME_MOMENT) < record.leader.started
                 || (mark.pid == record.leader.pid && mark.started.abs_diff(record.leader.started) > SAME_MOMENT)
@@ -178,6 +190,6 @@ impl RecordFile {
             sweep(group, grace).await;
         }
         self.clear();
-        ours.then_some(record.leader.pid)
+        if ours { Former::Ended(record.leader.pid) } else { Former::Gone }
     }
 }

@@ -4,7 +4,7 @@
 //! asked it to stop. So somebody has to stand between the two.
 
 use super::model_files::{self, Memory, gib};
-use super::process_group::{ProcessGroup, RecordFile};
+use super::process_group::{Former, ProcessGroup, RecordFile};
 use super::rotation::{self, RotatingLog};
 use nix::sys::signal::Signal;
 use std::io::{self, PipeReader, Read as _};
@@ -132,10 +132,22 @@ impl Supervised {
         signals: &mut mpsc::UnboundedReceiver<Signal>,
         say: &mut (dyn FnMut(&str) + Send),
     ) -> Result<(), Ended> {
-        if let Some(record) = &self.record
-            && let Some(left) = record.end_leftover(REST_GRACE).await
-        {
-            say(&format!("ended process group {left}, which a killed supervisor had left behind"));
+        let former = match &self.record {
+            Some(record) => record.end_leftover(REST_GRACE).await,
+            None => Former::Gone,
+        };
+        match former {
+            Former::Gone => {}
+            Former::Ended(group) => {
+                say(&format!("ended process group {group}, which a killed supervisor had left behind"))
+            }
+            // A server that loads its model does not hold its port yet.
+            Former::Supervised(by) => {
+                return Err(Ended::Refused {
+                    reason: format!("process {by} supervises a server on port {} already", self.port),
+                    remedy: format!("stop that one first: kill {by}"),
+                });
+            }
         }
         match model_files::find(&self.model, self.hub.as_deref()) {
             Some(folder) => {

@@ -25,8 +25,6 @@ pub enum Operation {
     Embeddings,
     /// The size of a prompt.
     CountTokens,
-    /// The list of models, or one of them.
-    Models,
 }
 
 impl Operation {
@@ -36,7 +34,6 @@ impl Operation {
             Self::Chat => "chat",
             Self::Embeddings => "embeddings",
             Self::CountTokens => "count_tokens",
-            Self::Models => "models",
         }
     }
 }

@@ -137,7 +137,7 @@ fn vendor(key: &str) -> &str {
 
 /// The name of a model without those who pass it on, the form of its weights, and the spelling: `anthropic/claude-opus-4.5`
 /// is `claude-opus-4-5`, `mlx-community/Qwen3-Coder-30B-A3B-Instruct-4bit` is `qwen3-coder-30b-a3b-instruct`.
-pub fn canonical(model: &str) -> String {
+fn canonical(model: &str) -> String {
     let name = model.rsplit('/').next().unwrap_or(model);
     let name = match name.split_once(':') {
         Some((name, variant)) if VARIANTS.contains(&variant) => name,

@@ -54,18 +54,6 @@ pub fn parse(kind: ModelList, body: &[u8]) -> Result<Vec<ListedModel>, ListingEr
     Ok(models)
 }
 
-/// What `llama-swap` has in memory (`GET /running`: `{"running": [{"model", "state"}]}`), ready models only.
-///
-/// # Errors
-/// The body is not JSON or has no list in it: the server is then no `llama-swap`.
-pub fn parse_running(body: &[u8]) -> Result<Vec<String>, ListingError> {
-    let value: Value = serde_json::from_slice(body).map_err(|error| ListingError::NotJson(error.to_string()))?;
-    let running = value.get("running").and_then(Value::as_array).ok_or(ListingError::NoList("running"))?;
-    let ready =
-        running.iter().filter(|entry| entry.get("state").and_then(Value::as_str).is_none_or(|it| it == "ready"));
-    Ok(ready.filter_map(|entry| entry.get("model")?.as_str()).map(str::to_owned).collect())
-}
-
 /// A list that dates all its models alike (its own start, the time of the call) dates none of them.
 fn forget_uniform_dates(models: &mut [ListedModel]) {
     let Some(first) = models.first().and_then(|model| model.created) else { return };
@@ -243,15 +231,6 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_ready_is_running() {
-        let body =
-            br#"{"running": [{"model": "a", "state": "ready"}, {"model": "b", "state": "starting"}, {"model": "c"}]}"#;
-        assert_eq!(parse_running(body).unwrap(), ["a", "c"]);
-        assert_eq!(parse_running(br#"{"running": []}"#).unwrap(), Vec::<String>::new());
-        assert_eq!(parse_running(br#"{"detail": "Not Found"}"#), Err(ListingError::NoList("running")));
-    }
-
-    #[test]
     fn a_router_whose_price_depends_has_no_price() {
         let body = br#"{"data": [{"id": "openrouter/auto", "pricing": {"prompt": "-1", "completion": "-1"}}]}"#;
         assert_eq!(parse(ModelList::OpenRouter, body).unwrap()[0].facts.input_price, None);
@@ -285,13 +264,6 @@ mod tests {
             if let Ok(models) = parse(kind, &spoiled) {
                 prop_assert!(models.iter().all(|model| !model.id.is_empty()));
             }
-        }
-
-        #[test]
-        fn a_cut_list_of_what_runs_is_an_error(cut in 0..50_usize) {
-            let body = br#"{"running": [{"model": "a/b", "state": "ready"}]}"#;
-            let at = cut.min(body.len() - 1);
-            prop_assert!(parse_running(&body[..at]).is_err());
         }
 
         #[test]

@@ -75,9 +75,6 @@ pub async fn run(exchange: &Exchange, target: &Target) -> Result<Live, Failure> 
         Operation::Chat => chat(exchange, target).await,
         Operation::Embeddings => embeddings::run(exchange, target).await,
         Operation::CountTokens => count_tokens::run(exchange, target).await,
-        Operation::Models => {
-            Err(Failure::from_error(ChatError::new(ErrorKind::Internal, "Models are listed, not asked.")))
-        }
     }
 }
 

@@ -62,11 +62,8 @@ fn answer(fixture: &Recording, other: DialectId) -> (String, Losses) {
         let stream = encode(other, &decode(fixture.dialect(), &bytes), false, false, &mut losses);
         return (String::from_utf8(stream).unwrap(), losses);
     }
-    let read = if fixture.succeeded() {
-        own.parse_response(&bytes)
-    } else {
-        Err(own.parse_error(fixture.status.unwrap(), &bytes))
-    };
+    let read =
+        if fixture.succeeded() { own.parse_response(&bytes) } else { Err(own.parse_error(fixture.status, &bytes)) };
     match read {
         Ok(response) => (pretty(&client.write_response(&response, &mut losses)), losses),
         Err(error) => {

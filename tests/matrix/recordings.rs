@@ -5,6 +5,7 @@ use bifrost::dialect::UrlHints;
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::{env, fs};
 
 /// One exchange.
@@ -19,16 +20,21 @@ pub struct Recording {
     pub provider: String,
     /// Which API it was, as `openai.chat`.
     pub api: String,
-    path: Option<String>,
+    /// Where it went; empty where the request was not recorded.
     #[serde(default)]
-    request_body: Value,
+    pub path: String,
+    /// JSON, a text, or null where the request was not recorded.
+    #[serde(default)]
+    pub request_body: Value,
     /// The HTTP status.
-    pub status: Option<u16>,
+    pub status: u16,
     framing: String,
+    /// JSON or a text; null for a stream.
     #[serde(default)]
-    response_body: Value,
+    pub response_body: Value,
+    /// What a stream is made of; empty for a whole answer.
     #[serde(default)]
-    response_chunks: Vec<String>,
+    pub response_chunks: Vec<String>,
 }
 
 /// The recorded APIs that have a dialect.
@@ -43,16 +49,33 @@ pub fn fixtures() -> Vec<Recording> {
     read_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden"))
 }
 
-/// All recordings, where `BIFROST_RECORDINGS` names their folder; else those that came with the project.
-pub fn all() -> Vec<Recording> {
-    match env::var_os("BIFROST_RECORDINGS") {
-        Some(folder) => read_folder(&PathBuf::from(folder)),
+/// The recordings of an API: of all, where `BIFROST_RECORDINGS` names their folder, else of those that came with the project.
+pub fn of(api: &str) -> impl Iterator<Item = &'static Recording> {
+    static ALL: LazyLock<Vec<Recording>> = LazyLock::new(|| match env::var_os("BIFROST_RECORDINGS") {
+        Some(folder) => {
+            let all = read_folder(&PathBuf::from(folder));
+            for (api, least) in LEAST {
+                let count = all.iter().filter(|recording| recording.api == api).count();
+                assert!(count >= least, "only {count} recordings of {api}");
+            }
+            all
+        }
         None => {
             println!("BIFROST_RECORDINGS is not set: only the fixtures of the project are tried");
             fixtures()
         }
-    }
+    });
+    ALL.iter().filter(move |recording| recording.api == api)
 }
+
+/// Fewer than these, and it is not the folder of recordings.
+const LEAST: [(&str, usize); 5] = [
+    ("openai.chat", 1_000),
+    ("anthropic.messages", 600),
+    ("gemini.generate", 600),
+    ("gemini.count_tokens", 1),
+    ("gemini.embed", 1),
+];
 
 fn read_folder(folder: &Path) -> Vec<Recording> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -64,9 +87,7 @@ fn read_folder(folder: &Path) -> Vec<Recording> {
         for line in fs::read_to_string(&file).unwrap().lines() {
             let recording: Recording =
                 serde_json::from_str(line).unwrap_or_else(|error| panic!("{}: {error}: {line:.80}", file.display()));
-            if APIS.iter().any(|(api, _)| *api == recording.api) {
-                recordings.push(recording);
-            }
+            recordings.push(recording);
         }
     }
     recordings
@@ -80,7 +101,7 @@ impl Recording {
 
     /// The provider answered with success.
     pub fn succeeded(&self) -> bool {
-        self.status.is_none_or(|status| (200..300).contains(&status))
+        (200..300).contains(&self.status)
     }
 
     /// The answer is an event stream. (Gemini's JSON array is read whole: a provider is always asked for events.)
@@ -114,11 +135,9 @@ impl Recording {
 
     /// What the path says of the request.
     pub fn hints(&self) -> UrlHints {
-        let Some((_, rest)) = self.path.as_deref().and_then(|path| path.rsplit_once("models/")) else {
-            return UrlHints::default();
-        };
-        match rest.rsplit_once(':') {
-            Some((model, method)) if self.dialect() == DialectId::Gemini => {
+        let called = self.path.rsplit_once("models/").and_then(|(_, rest)| rest.rsplit_once(':'));
+        match called {
+            Some((model, method)) if self.api.starts_with("gemini.") => {
                 UrlHints { model: Some(model.to_owned()), stream: Some(method.starts_with("stream")) }
             }
             _ => UrlHints::default(),

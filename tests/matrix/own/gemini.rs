@@ -1,81 +1,18 @@
-//! Real Gemini and Vertex traffic through the Gemini dialect: every answer decodes wherever it is cut, goes back to the
-//! same neutral form, and every request is kept. The folder of recordings is named by `BIFROST_RECORDINGS`.
+//! Recorded Gemini and Vertex traffic through the Gemini dialect: every answer decodes wherever it is cut, goes back to the
+//! same neutral form, and every request is kept.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests")]
-
-use bifrost::chat::{Candidate, Collector, ErrorKind, Event, Losses, Part, Response, StopReason, Usage};
+use crate::recordings::{self, Recording};
+use crate::stream;
+use bifrost::chat::{Candidate, Collector, DialectId, ErrorKind, Event, Losses, Part, Response, StopReason, Usage};
 use bifrost::dialect::gemini::{Gemini, count_tokens, embedding};
-use bifrost::dialect::{Dialect, Profile, StreamOptions, UrlHints};
+use bifrost::dialect::{Dialect, Profile, StreamOptions};
 use serde_json::{Map, Value};
-use std::path::PathBuf;
 
 /// A request that Google itself refused, for the same reason as the dialect: `contents[].role` is `invalid_role`.
 const REFUSED_REQUESTS: [&str; 1] = ["ec616566b758"];
 
-struct Recording {
-    id: String,
-    line: Value,
-}
-
-impl Recording {
-    fn field(&self, name: &str) -> &str {
-        self.line[name].as_str().unwrap_or_default()
-    }
-
-    fn status(&self) -> u16 {
-        u16::try_from(self.line["status"].as_u64().unwrap()).unwrap()
-    }
-
-    /// The body as it was on the wire.
-    fn body(&self) -> Vec<u8> {
-        let Value::Array(chunks) = &self.line["response_chunks"] else {
-            return match &self.line["response_body"] {
-                Value::String(text) => text.clone().into_bytes(),
-                value => value.to_string().into_bytes(),
-            };
-        };
-        let chunks = chunks.iter().map(|chunk| chunk.as_str().unwrap());
-        match self.field("framing") {
-            "payloads" => chunks.map(|data| format!("data: {data}\n\n")).collect::<String>().into_bytes(),
-            _ => chunks.collect::<String>().into_bytes(),
-        }
-    }
-
-    fn is_stream(&self) -> bool {
-        self.line["response_chunks"].is_array()
-    }
-
-    fn url(&self) -> UrlHints {
-        let path = self.field("path");
-        let (model, method) = path.rsplit('/').next().unwrap().rsplit_once(':').unwrap_or((path, ""));
-        UrlHints { model: Some(model.to_owned()), stream: Some(method.starts_with("stream")) }
-    }
-}
-
-/// The recordings of `generateContent`; `None` where there is no folder of them.
-fn recordings() -> Option<Vec<Recording>> {
-    let found = recordings_of("gemini.generate")?;
-    assert!(found.len() >= 600, "only {} recordings of gemini.generate", found.len());
-    Some(found)
-}
-
-fn recordings_of(api: &str) -> Option<Vec<Recording>> {
-    let Some(folder) = std::env::var_os("BIFROST_RECORDINGS") else {
-        println!("skipped: BIFROST_RECORDINGS is not set");
-        return None;
-    };
-    let mut found = Vec::new();
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "jsonl")) {
-        for line in std::fs::read_to_string(file).unwrap().lines() {
-            let line: Value = serde_json::from_str(line).unwrap();
-            if line["api"] == api {
-                found.push(Recording { id: line["id"].as_str().unwrap().to_owned(), line });
-            }
-        }
-    }
-    Some(found)
+fn recordings() -> impl Iterator<Item = &'static Recording> {
+    recordings::of("gemini.generate")
 }
 
 /// A cheap sequence of cuts that is the same in every run.
@@ -88,17 +25,11 @@ impl Cuts {
     }
 }
 
-fn decode(body: &[u8], mut cuts: Option<Cuts>) -> Vec<Event> {
-    let (mut decoder, mut events) = (Gemini.decoder(), Vec::new());
-    let mut rest = body;
-    while !rest.is_empty() {
-        let length = cuts.as_mut().map_or(rest.len(), |cuts| cuts.next(90)).min(rest.len());
-        let (now, later) = rest.split_at(length);
-        decoder.push(now, &mut events);
-        rest = later;
+fn decode(body: &[u8], cuts: Option<Cuts>) -> Vec<Event> {
+    match cuts {
+        None => stream::decode(DialectId::Gemini, body),
+        Some(mut cuts) => stream::decode_pieces(DialectId::Gemini, body, || cuts.next(90)),
     }
-    decoder.finish(&mut events);
-    events
 }
 
 fn collect(events: &[Event]) -> Response {
@@ -135,22 +66,19 @@ fn essence(mut response: Response) -> Essence {
     }
 }
 
-fn answers(recording: &Recording) -> bool {
-    recording.status() < 300
-}
-
 #[test]
 fn every_answer_decodes_wherever_it_is_cut() {
-    for recording in recordings().unwrap_or_default().iter().filter(|recording| answers(recording)) {
+    for recording in recordings().filter(|recording| recording.succeeded()) {
         let id = &recording.id;
         if !recording.is_stream() {
-            let response = Gemini.parse_response(&recording.body()).unwrap_or_else(|error| panic!("{id}: {error}"));
+            let response =
+                Gemini.parse_response(&recording.response_bytes()).unwrap_or_else(|error| panic!("{id}: {error}"));
             assert!(!response.candidates.is_empty(), "{id}: no candidate");
             assert!(response.candidates.iter().all(|candidate| candidate.stop.is_some()), "{id}: no stop reason");
             assert!(response.model.is_some(), "{id}: no model");
             continue;
         }
-        let body = recording.body();
+        let body = recording.response_bytes();
         let whole = decode(&body, None);
         assert!(!whole.iter().any(|event| matches!(event, Event::Error(_))), "{id}: {:?}", whole.last());
         for seed in 0..3 {
@@ -173,18 +101,18 @@ struct Raw {
 }
 
 fn raw(recording: &Recording) -> Raw {
-    let chunks: Vec<Value> = match &recording.line["response_chunks"] {
-        Value::Array(chunks) => chunks
-            .iter()
-            .flat_map(|chunk| chunk.as_str().unwrap().lines())
+    let chunks: Vec<Value> = if recording.is_stream() {
+        let lines = recording.response_chunks.iter().flat_map(|chunk| chunk.lines());
+        lines
             .map(|line| line.strip_prefix("data:").unwrap_or(line).trim())
             .filter(|line| !line.is_empty())
             .map(|line| serde_json::from_str(line).unwrap())
-            .collect(),
-        _ => match recording.line["response_body"].clone() {
+            .collect()
+    } else {
+        match recording.response_body.clone() {
             Value::Array(chunks) => chunks,
             single => vec![single],
-        },
+        }
     };
     let mut raw = Raw::default();
     for chunk in &chunks {
@@ -212,13 +140,13 @@ fn raw(recording: &Recording) -> Raw {
 
 #[test]
 fn what_is_read_is_what_stands_there() {
-    for recording in recordings().unwrap_or_default().iter().filter(|recording| answers(recording)) {
+    for recording in recordings().filter(|recording| recording.succeeded()) {
         let id = &recording.id;
         let response = match recording.is_stream() {
-            true => collect(&decode(&recording.body(), None)),
-            false => Gemini.parse_response(&recording.body()).unwrap(),
+            true => collect(&decode(&recording.response_bytes(), None)),
+            false => Gemini.parse_response(&recording.response_bytes()).unwrap(),
         };
-        let in_pieces = recording.body().windows(11).any(|window| window == b"partialArgs");
+        let in_pieces = recording.response_bytes().windows(11).any(|window| window == b"partialArgs");
         let expected = raw(recording);
         let mut found = Raw::default();
         let candidate = &response.candidates[0];
@@ -262,27 +190,27 @@ fn what_is_read_is_what_stands_there() {
 
 #[test]
 fn every_count_of_tokens_is_read() {
-    for recording in recordings_of("gemini.count_tokens").unwrap_or_default() {
+    for recording in recordings::of("gemini.count_tokens") {
         let id = &recording.id;
-        let request =
-            count_tokens::parse_request(recording.line["request_body"].to_string().as_bytes(), &recording.url())
-                .unwrap_or_else(|error| panic!("{id}: {error}"));
+        let request = count_tokens::parse_request(recording.request_body.to_string().as_bytes(), &recording.hints())
+            .unwrap_or_else(|error| panic!("{id}: {error}"));
         let mut losses = Losses::new();
         let written = count_tokens::write_request(&request, &mut losses);
         assert!(losses.is_empty(), "{id}: {losses}");
-        assert_eq!(count_tokens::parse_request(&written, &recording.url()).unwrap(), request, "{id}");
-        let answer = count_tokens::parse_response(&recording.body());
-        assert_eq!(answer.ok(), recording.line["response_body"]["totalTokens"].as_u64(), "{id}");
+        assert_eq!(count_tokens::parse_request(&written, &recording.hints()).unwrap(), request, "{id}");
+        let answer = count_tokens::parse_response(&recording.response_bytes());
+        assert_eq!(answer.ok(), recording.response_body["totalTokens"].as_u64(), "{id}");
     }
 }
 
 #[test]
 fn every_embedding_is_kept() {
-    for recording in recordings_of("gemini.embed").unwrap_or_default() {
+    for recording in recordings::of("gemini.embed") {
         let id = &recording.id;
-        let original = &recording.line["request_body"];
-        let answer = embedding::parse_response(&recording.body()).unwrap_or_else(|error| panic!("{id}: {error}"));
-        let request = match embedding::parse_request(original.to_string().as_bytes(), &recording.url()) {
+        let original = &recording.request_body;
+        let answer =
+            embedding::parse_response(&recording.response_bytes()).unwrap_or_else(|error| panic!("{id}: {error}"));
+        let request = match embedding::parse_request(original.to_string().as_bytes(), &recording.hints()) {
             Err(error) => {
                 assert!(original.to_string().contains("inline_data"), "{id}: {error}");
                 assert_eq!(error.code.as_deref(), Some("unsupported_content"));
@@ -291,10 +219,10 @@ fn every_embedding_is_kept() {
             Ok(request) => request,
         };
         assert_eq!(answer.vectors.len(), request.inputs.len(), "{id}");
-        assert!(recording.field("path").ends_with(embedding::path(&request).rsplit(':').next().unwrap()), "{id}");
+        assert!(recording.path.ends_with(embedding::path(&request).rsplit(':').next().unwrap()), "{id}");
         let mut losses = Losses::new();
         let written = embedding::write_request(&request, &mut losses).unwrap();
-        assert_eq!(embedding::parse_request(&written, &recording.url()).unwrap(), request, "{id}");
+        assert_eq!(embedding::parse_request(&written, &recording.hints()).unwrap(), request, "{id}");
         let body = embedding::write_response(&answer, request.single, &mut losses);
         assert_eq!(embedding::parse_response(&body).unwrap(), answer, "{id}");
         assert!(losses.is_empty(), "{id}: {losses}");
@@ -307,11 +235,11 @@ fn every_error_has_its_kind() {
         "4bd28401124e" | "2cca8b75609e" => ErrorKind::Authentication,
         "896ee9546694" => ErrorKind::RateLimited,
         "fa641021aeaf" => ErrorKind::ContextTooLong,
-        _ if recording.status() == 404 => ErrorKind::NotFound,
+        _ if recording.status == 404 => ErrorKind::NotFound,
         _ => ErrorKind::InvalidRequest,
     };
-    for recording in recordings().unwrap_or_default().iter().filter(|recording| !answers(recording)) {
-        let error = Gemini.parse_error(recording.status(), &recording.body());
+    for recording in recordings().filter(|recording| !recording.succeeded()) {
+        let error = Gemini.parse_error(recording.status, &recording.response_bytes());
         assert_eq!(error.kind, expected(recording), "{}: {}", recording.id, error.message);
         assert!(error.code.is_some() && !error.message.is_empty(), "{}", recording.id);
         let (status, body) = Gemini.write_error(&error);
@@ -325,16 +253,16 @@ fn every_error_has_its_kind() {
 
 #[test]
 fn every_answer_comes_back_from_its_own_dialect() {
-    for recording in recordings().unwrap_or_default().iter().filter(|recording| answers(recording)) {
+    for recording in recordings().filter(|recording| recording.succeeded()) {
         let id = &recording.id;
         let mut losses = Losses::new();
         if !recording.is_stream() {
-            let response = Gemini.parse_response(&recording.body()).unwrap();
+            let response = Gemini.parse_response(&recording.response_bytes()).unwrap();
             let written = Gemini.write_response(&response, &mut losses);
             let again = Gemini.parse_response(&written).unwrap();
             assert_eq!(essence(again), essence(response), "{id}");
         } else {
-            let events = decode(&recording.body(), None);
+            let events = decode(&recording.response_bytes(), None);
             let expected = essence(collect(&events));
             for json_array in [false, true] {
                 let options = StreamOptions { json_array, ..StreamOptions::default() };
@@ -359,13 +287,13 @@ fn every_answer_comes_back_from_its_own_dialect() {
 
 #[test]
 fn every_request_is_kept() {
-    for recording in recordings().unwrap_or_default() {
-        let original = &recording.line["request_body"];
+    for recording in recordings() {
+        let original = &recording.request_body;
         if original.is_null() || REFUSED_REQUESTS.contains(&recording.id.as_str()) {
             continue;
         }
         let id = &recording.id;
-        let url = recording.url();
+        let url = recording.hints();
         let request =
             Gemini.parse_request(original.to_string().as_bytes(), &url).unwrap_or_else(|error| panic!("{id}: {error}"));
         let mut losses = Losses::new();
@@ -385,11 +313,11 @@ fn every_request_is_kept() {
 
 #[test]
 fn what_google_refused_is_refused() {
-    for recording in recordings().unwrap_or_default() {
+    for recording in recordings() {
         if REFUSED_REQUESTS.contains(&recording.id.as_str()) {
-            let body = recording.line["request_body"].to_string();
-            let error = Gemini.parse_request(body.as_bytes(), &recording.url()).unwrap_err();
-            assert_eq!((error.kind, recording.status()), (ErrorKind::InvalidRequest, 400));
+            let body = recording.request_body.to_string();
+            let error = Gemini.parse_request(body.as_bytes(), &recording.hints()).unwrap_err();
+            assert_eq!((error.kind, recording.status), (ErrorKind::InvalidRequest, 400));
         }
     }
 }

@@ -1,12 +1,10 @@
-//! Real traffic of every provider that speaks OpenAI's dialect. Needs `BIFROST_RECORDINGS`, the folder with the `.jsonl` files.
+//! Recorded traffic of every provider that speaks OpenAI's dialect, read and written in that dialect.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests")]
-
+use crate::recordings::{self, Recording};
+use crate::stream;
 use bifrost::chat::{Collector, DialectId, ErrorKind, Event, Losses, Part, Request, Response, StopReason};
 use bifrost::dialect::{self, Dialect, Profile, StreamOptions, UrlHints};
 use serde_json::{Value, json};
-use std::io::BufRead;
-use std::path::PathBuf;
 
 /// Requests that the real server took though they are wrong; this dialect refuses them with 400, as OpenAI does.
 const WRONG_REQUESTS: [(&str, &str); 4] = [
@@ -16,76 +14,16 @@ const WRONG_REQUESTS: [(&str, &str); 4] = [
     ("ec47317b55c3", "the role 'robot', which vllm-mlx takes"),
 ];
 
-struct Recording {
-    id: String,
-    provider: String,
-    status: u16,
-    streaming: bool,
-    request: Option<Value>,
-    body: Vec<u8>,
-}
-
-fn recordings() -> Vec<Recording> {
-    let Some(folder) = std::env::var_os("BIFROST_RECORDINGS").map(PathBuf::from) else {
-        println!("skipped: BIFROST_RECORDINGS is not set");
-        return Vec::new();
-    };
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
-    files.sort();
-    let mut found = Vec::new();
-    for file in files {
-        for line in std::io::BufReader::new(std::fs::File::open(file).unwrap()).lines() {
-            let mut value: Value = serde_json::from_str(&line.unwrap()).unwrap();
-            if value["api"] != "openai.chat" {
-                continue;
-            }
-            let framing = value["framing"].as_str().unwrap().to_owned();
-            let body = match framing.as_str() {
-                "json" => value["response_body"].to_string(),
-                "text" => value["response_body"].as_str().unwrap().to_owned(),
-                "sse" => chunks(&value).concat(),
-                "payloads" => chunks(&value).iter().map(|data| format!("data: {data}\n\n")).collect(),
-                other => panic!("unknown framing {other}"),
-            };
-            found.push(Recording {
-                id: value["id"].as_str().unwrap().to_owned(),
-                provider: value["provider"].as_str().unwrap().to_owned(),
-                status: u16::try_from(value["status"].as_u64().unwrap()).unwrap(),
-                streaming: matches!(framing.as_str(), "sse" | "payloads"),
-                request: Some(value["request_body"].take()).filter(|body| !body.is_null()),
-                body: body.into_bytes(),
-            });
-        }
-    }
-    assert!(found.len() > 1_000, "only {} recordings found", found.len());
-    found
-}
-
-fn chunks(value: &Value) -> Vec<&str> {
-    value["response_chunks"].as_array().unwrap().iter().map(|chunk| chunk.as_str().unwrap()).collect()
+fn recordings() -> impl Iterator<Item = &'static Recording> {
+    recordings::of("openai.chat")
 }
 
 fn dialect() -> &'static dyn Dialect {
     dialect::get(DialectId::OpenAiChat)
 }
 
-/// Decodes a stream cut into pieces of the sizes that `cut` gives.
-fn decode(body: &[u8], mut cut: impl FnMut() -> usize) -> Vec<Event> {
-    let mut decoder = dialect().decoder();
-    let mut events = Vec::new();
-    let mut rest = body;
-    while !rest.is_empty() {
-        let (now, later) = rest.split_at(cut().clamp(1, rest.len()));
-        decoder.push(now, &mut events);
-        rest = later;
-    }
-    decoder.finish(&mut events);
-    events
-}
-
 fn whole(body: &[u8]) -> Vec<Event> {
-    decode(body, || usize::MAX)
+    stream::decode(DialectId::OpenAiChat, body)
 }
 
 /// A small generator, so that every run cuts at the same places.
@@ -156,9 +94,9 @@ fn essence(response: &Response) -> Value {
 fn every_answer_is_read_and_written_without_loss() {
     let mut failures = Vec::new();
     let mut seen = 0;
-    for recording in recordings().iter().filter(|recording| recording.status < 300 && !recording.streaming) {
+    for recording in recordings().filter(|recording| recording.succeeded() && !recording.is_stream()) {
         seen += 1;
-        let first = match dialect().parse_response(&recording.body) {
+        let first = match dialect().parse_response(&recording.response_bytes()) {
             // An answer without an id gets one when it is written.
             Ok(first) => Response { id: first.id.or_else(|| Some("chatcmpl-unknown".into())), ..first },
             Err(error) => {
@@ -189,12 +127,17 @@ fn every_stream_is_read_however_it_is_cut_and_written_without_loss() {
     let mut failures = Vec::new();
     let mut seen = 0;
     for (number, recording) in
-        recordings().iter().filter(|recording| recording.status < 300 && recording.streaming).enumerate()
+        recordings().filter(|recording| recording.succeeded() && recording.is_stream()).enumerate()
     {
         seen += 1;
         let name = format!("{} {}", recording.provider, recording.id);
-        let events = whole(&recording.body);
-        assert_eq!(events, decode(&recording.body, cuts(number as u64 + 7)), "{name}: cut elsewhere, read otherwise");
+        let body = recording.response_bytes();
+        let events = whole(&body);
+        assert_eq!(
+            events,
+            stream::decode_pieces(DialectId::OpenAiChat, &body, cuts(number as u64 + 7)),
+            "{name}: cut elsewhere, read otherwise"
+        );
         check_order(&events, &name);
         let skipped = events.iter().filter(|event| matches!(event, Event::Skipped { .. })).count();
         if skipped > 0 {
@@ -287,12 +230,13 @@ fn check_order(events: &[Event], name: &str) {
 #[test]
 fn every_error_is_understood() {
     let mut seen = 0;
-    for recording in recordings().iter().filter(|recording| recording.status >= 400) {
+    for recording in recordings().filter(|recording| recording.status >= 400) {
         seen += 1;
-        let error = dialect().parse_error(recording.status, &recording.body);
+        let bytes = recording.response_bytes();
+        let error = dialect().parse_error(recording.status, &bytes);
         assert!(!error.message.is_empty());
         assert_eq!(error.status, Some(recording.status));
-        let body = String::from_utf8_lossy(&recording.body).to_lowercase();
+        let body = String::from_utf8_lossy(&bytes).to_lowercase();
         let expected = match recording.status {
             400 if body.contains("context length") || body.contains("prompt_tokens") => ErrorKind::ContextTooLong,
             400 | 405 | 422 => ErrorKind::InvalidRequest,
@@ -311,8 +255,8 @@ fn every_error_is_understood() {
 fn every_request_is_read_and_written_with_every_field() {
     let mut failures = Vec::new();
     let mut seen = 0;
-    for recording in &recordings() {
-        let Some(request) = &recording.request else { continue };
+    for recording in recordings().filter(|recording| !recording.request_body.is_null()) {
+        let request = &recording.request_body;
         seen += 1;
         let name = format!("{} {}", recording.provider, recording.id);
         let bytes = match request {

@@ -1,12 +1,11 @@
-//! Anthropic's dialect against recorded traffic. The folder is named by `BIFROST_RECORDINGS`; its README has the schema.
+//! Recorded traffic of Anthropic's Messages, read and written in that dialect.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests")]
-
-use bifrost::chat::{Collector, Event, Losses, Part, Response};
+use crate::recordings::{self, Recording};
+use crate::stream::{collect, decode, decode_pieces};
+use bifrost::chat::{DialectId, Losses, Part, Response};
 use bifrost::dialect::anthropic::Anthropic;
 use bifrost::dialect::{Dialect, Profile, StreamOptions, UrlHints};
 use serde_json::Value;
-use std::path::PathBuf;
 
 /// Requests that cannot mean the same when written again, each with the reason; all of them were refused.
 const CHANGED_REQUESTS: [(&str, &str); 5] = [
@@ -18,84 +17,8 @@ const CHANGED_REQUESTS: [(&str, &str); 5] = [
 ];
 const NO_LIMIT: &str = "has no `max_tokens`, which the API requires: the default is written";
 
-/// One recorded exchange.
-struct Recording {
-    id: String,
-    status: u16,
-    request: Value,
-    framing: String,
-    body: Vec<u8>,
-}
-
-fn recordings() -> Option<Vec<Recording>> {
-    let Ok(folder) = std::env::var("BIFROST_RECORDINGS") else {
-        println!("skipped: BIFROST_RECORDINGS is not set");
-        return None;
-    };
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
-        .collect();
-    files.sort();
-    let mut found = Vec::new();
-    for file in files {
-        for line in std::fs::read_to_string(file).unwrap().lines() {
-            let value: Value = serde_json::from_str(line).unwrap();
-            if value["api"] == "anthropic.messages" {
-                found.push(recording(&value));
-            }
-        }
-    }
-    assert!(found.len() > 600, "only {} recordings of anthropic.messages", found.len());
-    Some(found)
-}
-
-fn recording(value: &Value) -> Recording {
-    let framing = value["framing"].as_str().unwrap().to_owned();
-    let chunks = || value["response_chunks"].as_array().unwrap().iter().map(|chunk| chunk.as_str().unwrap());
-    let body = match framing.as_str() {
-        "json" => value["response_body"].to_string(),
-        "text" => value["response_body"].as_str().unwrap().to_owned(),
-        "sse" => chunks().collect(),
-        "payloads" => chunks().map(|data| format!("data: {data}\n\n")).collect(),
-        other => panic!("the framing {other} is new"),
-    };
-    Recording {
-        id: value["id"].as_str().unwrap().to_owned(),
-        status: u16::try_from(value["status"].as_u64().unwrap()).unwrap(),
-        request: value["request_body"].clone(),
-        framing,
-        body: body.into_bytes(),
-    }
-}
-
-impl Recording {
-    fn is_stream(&self) -> bool {
-        self.status < 300 && matches!(self.framing.as_str(), "sse" | "payloads")
-    }
-}
-
-fn decode(body: &[u8], cuts: &mut dyn FnMut() -> usize) -> Vec<Event> {
-    let mut decoder = Anthropic.decoder();
-    let mut events = Vec::new();
-    let mut rest = body;
-    while !rest.is_empty() {
-        let (now, later) = rest.split_at(cuts().clamp(1, rest.len()));
-        decoder.push(now, &mut events);
-        rest = later;
-    }
-    decoder.finish(&mut events);
-    events
-}
-
-fn collect(events: &[Event]) -> Result<Response, String> {
-    let mut collector = Collector::default();
-    events.iter().for_each(|event| collector.push(event));
-    if collector.skipped() > 0 {
-        return Err(format!("{} events skipped", collector.skipped()));
-    }
-    collector.finish().map_err(|error| error.to_string())
+fn is_stream(recording: &Recording) -> bool {
+    recording.succeeded() && recording.is_stream()
 }
 
 /// The answer with what no reader can tell apart made alike: arguments parsed, texts of no characters left out.
@@ -124,8 +47,7 @@ fn every_but(
     is_meant: impl Fn(&Recording) -> bool,
     check: impl Fn(&Recording) -> Result<(), String>,
 ) {
-    let Some(recordings) = recordings() else { return };
-    let meant: Vec<&Recording> = recordings.iter().filter(|recording| is_meant(recording)).collect();
+    let meant: Vec<&Recording> = recordings::of("anthropic.messages").filter(|recording| is_meant(recording)).collect();
     assert!(!meant.is_empty());
     let mut failures = Vec::new();
     for recording in &meant {
@@ -141,15 +63,16 @@ fn every_but(
 
 #[test]
 fn a_stream_means_the_same_wherever_the_network_cuts_it() {
-    every(Recording::is_stream, |recording| {
-        let whole = collect(&decode(&recording.body, &mut || usize::MAX))?;
-        let mut seed = recording.body.len() as u64;
+    every(is_stream, |recording| {
+        let body = recording.response_bytes();
+        let whole = collect(&decode(DialectId::Anthropic, &body))?;
+        let mut seed = body.len() as u64;
         let mut random = || {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) as usize % 61
         };
         for _ in 0..2 {
-            let cut = collect(&decode(&recording.body, &mut random))?;
+            let cut = collect(&decode_pieces(DialectId::Anthropic, &body, &mut random))?;
             if cut != whole {
                 return Err(format!("cut: {cut:?}\nwhole: {whole:?}"));
             }
@@ -163,8 +86,8 @@ fn a_stream_means_the_same_wherever_the_network_cuts_it() {
 
 #[test]
 fn a_stream_written_again_means_the_same() {
-    every(Recording::is_stream, |recording| {
-        let events = decode(&recording.body, &mut || usize::MAX);
+    every(is_stream, |recording| {
+        let events = decode(DialectId::Anthropic, &recording.response_bytes());
         let mut encoder = Anthropic.encoder(&StreamOptions::default());
         let (mut bytes, mut losses) = (Vec::new(), Losses::new());
         for event in &events {
@@ -172,7 +95,7 @@ fn a_stream_written_again_means_the_same() {
         }
         encoder.finish(&mut bytes, &mut losses);
         let before = comparable(collect(&events)?);
-        let after = comparable(collect(&decode(&bytes, &mut || 7))?);
+        let after = comparable(collect(&decode_pieces(DialectId::Anthropic, &bytes, || 7))?);
         same(&before, &after, &losses)
     });
 }
@@ -180,16 +103,17 @@ fn a_stream_written_again_means_the_same() {
 #[test]
 fn an_answer_written_again_means_the_same() {
     every(
-        |recording| recording.status < 300 && recording.framing == "json",
+        |recording| recording.succeeded() && !recording.is_stream(),
         |recording| {
-            let before = Anthropic.parse_response(&recording.body).map_err(|error| error.to_string())?;
+            let body = recording.response_bytes();
+            let before = Anthropic.parse_response(&body).map_err(|error| error.to_string())?;
             if before.candidates[0].stop.is_none() || before.usage.is_none() {
                 return Err("no stop reason or no usage".to_owned());
             }
             let mut losses = Losses::new();
             let bytes = Anthropic.write_response(&before, &mut losses);
             let after = Anthropic.parse_response(&bytes).map_err(|error| error.to_string())?;
-            nothing_is_missing(&serde_json::from_slice(&recording.body).unwrap(), &bytes)?;
+            nothing_is_missing(&serde_json::from_slice(&body).unwrap(), &bytes)?;
             same(&comparable(before), &comparable(after), &losses)
         },
     );
@@ -210,7 +134,7 @@ fn an_error_answer_says_what_its_status_says() {
     every(
         |recording| recording.status >= 400,
         |recording| {
-            let error = Anthropic.parse_error(recording.status, &recording.body);
+            let error = Anthropic.parse_error(recording.status, &recording.response_bytes());
             let expected: &[_] = match recording.status {
                 400 => &[InvalidRequest, ContextTooLong],
                 401 => &[Authentication],
@@ -232,10 +156,10 @@ fn an_error_answer_says_what_its_status_says() {
 fn a_request_written_again_means_the_same() {
     every_but(
         &CHANGED_REQUESTS,
-        |recording| recording.request.is_object(),
+        |recording| recording.request_body.is_object(),
         |recording| {
             let parse = |bytes: &[u8]| Anthropic.parse_request(bytes, &UrlHints::default()).map_err(|e| e.to_string());
-            let before = parse(recording.request.to_string().as_bytes())?;
+            let before = parse(recording.request_body.to_string().as_bytes())?;
             let mut losses = Losses::new();
             let bytes = Anthropic.write_request(&before, &Profile::FULL, &mut losses);
             let after = parse(&bytes)?;
@@ -245,7 +169,7 @@ fn a_request_written_again_means_the_same() {
             if !losses.is_empty() && recording.status < 400 {
                 return Err(format!("a request that was accepted has losses: {losses}"));
             }
-            nothing_is_missing(&recording.request, &bytes)
+            nothing_is_missing(&recording.request_body, &bytes)
         },
     );
 }
