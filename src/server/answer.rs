@@ -57,7 +57,6 @@ pub fn refuse(exchange: &Exchange, failure: &Failure) -> Response {
     let mut response = reply::failure(exchange.ingress, failure, &exchange.id);
     reply::put_upstream(response.headers_mut(), &failure.headers);
     exchange.failed(&failure.error, response.status().as_u16());
-    reply::put_upstream(response.headers_mut(), &failure.headers);
     tell(exchange, response.headers_mut());
     response
 }
