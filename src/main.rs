@@ -12,6 +12,7 @@
 )]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+use anyhow::Context as _;
 use bifrost::cli::{Cli, Exit, Output};
 use bifrost::secret::Environment;
 use clap::Parser as _;
@@ -23,18 +24,22 @@ fn main() -> ExitCode {
     let environment = Environment::of_process();
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let mut output = Output::of_process(&mut out, &mut err, &environment);
-    let ran = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .and_then(|runtime| runtime.block_on(bifrost::cli::run(cli, environment, &mut output)));
-    match ran {
+    match run(cli, environment, &mut output) {
         Ok(exit) => exit.into(),
         // The reader of a pipe has had enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Exit::Ok.into(),
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe) => {
+            Exit::Ok.into()
+        }
         Err(error) => {
             // With standard error closed there is nobody left to tell.
-            let _ = output.error(&error.to_string());
+            let _ = output.error(&format!("{error:#}"));
             Exit::Failure.into()
         }
     }
+}
+
+fn run(cli: Cli, environment: Environment, output: &mut Output<'_>) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("the threads that serve could not be started")?;
+    runtime.block_on(bifrost::cli::run(cli, environment, output)).context("the command ended early")
 }

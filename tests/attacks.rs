@@ -258,3 +258,94 @@ async fn many_idle_connections_leave_room_for_a_client() {
     assert_eq!(health.status(), 200);
     drop(idle);
 }
+
+#[tokio::test]
+async fn an_error_in_bare_words_says_who_said_it() {
+    let (_there, config) = there(|| Reply::bytes(404, "text/plain", "could not find real modelID for m")).await;
+    let gateway = start(&config);
+    let answer = gateway.post("/v1/chat/completions", &hello()).send().await.unwrap();
+    assert_eq!(answer.status(), 404);
+    let body = answer.text().await.unwrap();
+    assert!(body.contains("there: could not find"), "{body}");
+}
+
+/// Writes the config file and has it read; the status of the reload.
+async fn reload(gateway: &Gateway, config: &str) -> u16 {
+    std::fs::write(gateway.file("bifrost.toml"), config).unwrap();
+    let token = std::fs::read_to_string(gateway.file("state/bifrost/admin-token")).unwrap();
+    let request = gateway.post("/admin/reload", &json!({})).header("authorization", format!("Bearer {token}"));
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn of_a_broken_file_the_wish_for_local_only_is_heard() {
+    let (upstream, config) = there(hi).await;
+    let gateway = start(&config);
+    assert_eq!(gateway.post("/v1/chat/completions", &hello()).send().await.unwrap().status(), 200);
+    assert_eq!(reload(&gateway, &format!("localOnlyMode = true\nnonsense = 1\n{config}")).await, 409);
+    let asked = upstream.seen().len();
+    let answer = gateway.post("/v1/chat/completions", &hello()).send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert!(answer.headers().contains_key("retry-after"));
+    assert_eq!(upstream.seen().len(), asked, "the provider was asked all the same");
+    assert_eq!(gateway.get("/health").send().await.unwrap().status(), 503);
+    assert_eq!(reload(&gateway, &config).await, 200);
+    assert_eq!(gateway.post("/v1/chat/completions", &hello()).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local_only_is_refused_while_its_provider_is_switched_off() {
+    let local = Upstream::start(|seen| match seen.path.as_str() {
+        "/v1/models" => Reply::models(&["m"]),
+        "/health" => Reply::bytes(200, "text/plain", "OK"),
+        _ => Reply::json(404, &json!({"detail": "Not Found"})),
+    })
+    .await;
+    let config = format!("[providers.mlx-local]\nbase_url = \"{}\"\n", local.url());
+    let gateway = Gateway::start(&config);
+    let (code, said, _) = gateway.run(&["local", "on"]);
+    assert!(code == Some(0) && said.contains("local-only mode: on"), "{said}");
+    assert_eq!(gateway.run(&["local", "off"]).0, Some(0));
+    assert_eq!(reload(&gateway, &format!("{config}enabled = false\n")).await, 200);
+    let (code, _, said) = gateway.run(&["local", "on"]);
+    assert!(code == Some(5) && said.contains("[providers.mlx-local] is switched off"), "{code:?} {said}");
+}
+
+#[tokio::test]
+async fn a_program_that_hangs_keeps_no_other_list_waiting() {
+    let (mut upstream, config) = there(hi).await;
+    let hanging = "[providers.hanging]\nbase_url = \"http://127.0.0.1:9\"\nkey = \"cmd:/bin/sleep 60\"\n";
+    let began = Instant::now();
+    let _gateway = start(&format!("{hanging}{config}"));
+    upstream.next("GET").await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_provider_that_a_reload_adds_is_asked_for_its_models_at_once() {
+    let (mut upstream, config) = there(hi).await;
+    let gateway = start("");
+    let began = Instant::now();
+    assert_eq!(reload(&gateway, &config).await, 200);
+    upstream.next("GET").await;
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_second_ctrl_c_waits_for_nobody() {
+    let (release, reply) = Reply::held();
+    let reply = std::sync::Mutex::new(Some(reply));
+    let (mut upstream, config) = there(move || reply.lock().unwrap().take().unwrap_or(Reply::HangUp)).await;
+    let mut gateway = start(&format!("[server]\nshutdown_grace = \"10m\"\n{config}"));
+    let asked = tokio::spawn(gateway.post("/v1/chat/completions", &hello()).send());
+    upstream.next("POST").await;
+    gateway.signal("INT");
+    while !gateway.log().contains("interrupted: ") {
+        tokio::task::yield_now().await;
+    }
+    gateway.signal("INT");
+    let code = tokio::task::spawn_blocking(move || gateway.wait()).await.unwrap();
+    drop(release);
+    assert_eq!(code, Some(130));
+    assert!(asked.await.unwrap().is_err());
+}

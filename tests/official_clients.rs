@@ -119,3 +119,57 @@ async fn a_key_of_google_in_the_query_was_not_seen() {
     let seen = upstream.next("POST").await;
     assert_eq!((seen.header("x-goog-api-key"), &*seen.query), ("AIza-client", ""));
 }
+
+/// Asks a provider of OpenAI's own limits, and gives what arrived there.
+async fn sent_to_openai(path: &str, body: &Value) -> (Value, String) {
+    let message = json!({"role": "assistant", "content": "Hi"});
+    let choices = json!([{"index": 0, "message": message, "finish_reason": "stop"}]);
+    let mut upstream = answering(200, &[], json!({"id": "c", "object": "chat.completion", "choices": choices})).await;
+    let key = "key = \"sk-test\"\n";
+    let gateway = Gateway::start(&(vendor(&upstream, "openai") + key));
+    let answer = gateway.post(path, body).send().await.unwrap();
+    let loss = answer.headers().get("x-bifrost-loss").map(|value| value.to_str().unwrap().to_owned());
+    (upstream.next("POST").await.json(), loss.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn the_user_id_of_claude_code_was_too_long_for_openai() {
+    let id = format!("{{\"device_id\":\"{}\"}}", "6e".repeat(50));
+    let mut body = hello("openai/m");
+    body["metadata"] = json!({ "user_id": id });
+    let (sent, loss) = sent_to_openai("/v1/messages", &body).await;
+    assert_eq!(sent["user"], id[..64]);
+    assert!(loss.contains("user"), "{loss}");
+}
+
+#[tokio::test]
+async fn ids_of_calls_made_for_gemini_were_too_long_for_openai() {
+    let id = |n: usize| format!("call_0123456789012345678901234567890123_{n}_mcp__server__tool");
+    let mut body = hello("openai/m");
+    body["tools"] = json!([{"name": "t", "input_schema": {"type": "object"}}]);
+    let calls: Vec<Value> = [1, 2].map(|n| json!({"type": "tool_use", "id": id(n), "name": "t", "input": {}})).into();
+    let results: Vec<Value> =
+        [1, 2].map(|n| json!({"type": "tool_result", "tool_use_id": id(n), "content": "21"})).into();
+    let messages = body["messages"].as_array_mut().unwrap();
+    messages.push(json!({"role": "assistant", "content": calls}));
+    messages.push(json!({"role": "user", "content": results}));
+    let (sent, _) = sent_to_openai("/v1/messages", &body).await;
+    let messages = sent["messages"].as_array().unwrap();
+    let ids: Vec<&str> =
+        messages[1]["tool_calls"].as_array().unwrap().iter().map(|call| call["id"].as_str().unwrap()).collect();
+    assert!(ids.iter().all(|id| id.len() == 40 && id.starts_with("call_")), "{ids:?}");
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(ids, [&messages[2]["tool_call_id"], &messages[3]["tool_call_id"]]);
+}
+
+#[tokio::test]
+async fn the_top_p_of_gemini_cli_was_refused_by_reasoning_models_of_openai() {
+    let body = json!({
+        "contents": [{"role": "user", "parts": [{"text": "Hello"}]}],
+        "generationConfig": {"temperature": 1, "topP": 0.95, "seed": 7, "thinkingConfig": {"thinkingLevel": "HIGH"}},
+    });
+    let (sent, loss) = sent_to_openai("/v1beta/models/openai/m:generateContent", &body).await;
+    assert_eq!((&sent["reasoning_effort"], &sent["seed"]), (&json!("high"), &json!(7)));
+    assert!(sent.get("top_p").is_none() && sent.get("temperature").is_none(), "{sent}");
+    assert!(loss.contains("top_p") && !loss.contains("temperature"), "{loss}");
+}

@@ -159,7 +159,7 @@ impl Gateway {
     /// # Errors
     /// It does not answer, or not in JSON.
     pub async fn get(&self, path: &str, local: bool) -> Result<Answer, Trouble> {
-        self.short(self.request(Method::GET, path, &[], self.key.as_ref())?, local).await
+        self.within(SHORT, self.request(Method::GET, path, &[], self.key.as_ref())?, local).await
     }
 
     /// Asks something of the admin API.
@@ -173,13 +173,28 @@ impl Gateway {
         query: &[(&str, &str)],
         body: Option<Value>,
     ) -> Result<Answer, Trouble> {
+        self.admin_within(SHORT, method, path, query, body).await
+    }
+
+    /// The same for what takes its time.
+    ///
+    /// # Errors
+    /// As [`Gateway::admin`].
+    pub async fn admin_within(
+        &self,
+        limit: Duration,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Result<Answer, Trouble> {
         let token = self.token.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
         let token = token.map(|token| Secret::new(token.trim()));
         let mut request = self.request(method, path, query, token.as_ref())?;
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
         }
-        let answer = self.short(request, false).await?;
+        let answer = self.within(limit, request, false).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
@@ -222,11 +237,11 @@ impl Gateway {
         Ok(Answer { status, body })
     }
 
-    async fn short(&self, mut request: RequestBuilder, local: bool) -> Result<Answer, Trouble> {
+    async fn within(&self, limit: Duration, mut request: RequestBuilder, local: bool) -> Result<Answer, Trouble> {
         if local {
             request = request.header(LOCAL, "true");
         }
-        let response = request.timeout(SHORT).send().await.map_err(|error| self.unreachable(&error))?;
+        let response = request.timeout(limit).send().await.map_err(|error| self.unreachable(&error))?;
         self.read(response).await
     }
 

@@ -3,6 +3,7 @@
 use super::{Exit, Output};
 use crate::config::{ConfigError, File, Inputs, Problem, Snapshot};
 use crate::provider::{Provider, table};
+use crate::route::registry::Registry;
 use crate::secret::Availability;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -122,6 +123,12 @@ async fn check(args: &CheckArgs, inputs: &Inputs, output: &mut Output<'_>) -> io
             );
         }
     }
+    let mut warnings = snapshot.warnings.clone();
+    if let Some(path) = &snapshot.registry
+        && let Err(error) = Registry::new(path.clone()).roles()
+    {
+        warnings.push(format!("registry: {error}; until it can be read there are no roles"));
+    }
     if args.json {
         let providers: Vec<Value> = findings.iter().map(Finding::json).collect();
         let answer = json!({
@@ -129,12 +136,12 @@ async fn check(args: &CheckArgs, inputs: &Inputs, output: &mut Output<'_>) -> io
             "file": snapshot.path,
             "local_only": snapshot.local.only,
             "problems": broken,
-            "warnings": snapshot.warnings,
+            "warnings": warnings,
             "providers": providers,
         });
         writeln!(output.out, "{}", serde_json::to_string_pretty(&answer)?)?;
     } else {
-        for warning in &snapshot.warnings {
+        for warning in &warnings {
             output.warning(warning)?;
         }
         for broken in &broken {
@@ -233,7 +240,8 @@ async fn listens(url: &str) -> bool {
     false
 }
 
-fn init(inputs: &Inputs, output: &mut Output<'_>) -> io::Result<Exit> {
+/// Writes the template where the file is looked for first.
+pub(super) fn init(inputs: &Inputs, output: &mut Output<'_>) -> io::Result<Exit> {
     let Some(path) = inputs.candidates().into_iter().next() else {
         output.error("there is no home folder to write to; name a file with --config")?;
         return Ok(Exit::Failure);

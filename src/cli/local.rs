@@ -1,11 +1,17 @@
 //! `bifrost local`: whether anything may leave this machine.
 
-use super::client::{Gateway, GatewayArgs, Trouble, text};
+use super::client::{Answer, Gateway, GatewayArgs, Trouble, text};
 use super::{Exit, Output};
 use crate::config::Inputs;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// The gateway waits five minutes for the local server to prove itself, and then says so.
+const PROVING: Duration = Duration::from_secs(330);
+/// Between two looks at how far it is.
+const PROGRESS: Duration = Duration::from_secs(1);
 
 /// What to do with local-only mode.
 #[derive(Debug, Subcommand)]
@@ -14,7 +20,8 @@ pub enum LocalCommand {
     Status(LocalArgs),
     /// Switches local-only mode on: from then on nothing leaves this machine. Outlives a restart.
     ///
-    /// Refused, with the reason, unless the local server answers and lists a model.
+    /// Refused, with the reason, unless the local server gives a token. If it has no model in memory, the local default is
+    /// loaded for that, which may take minutes.
     On(LocalArgs),
     /// Switches local-only mode off. Refused while the file, a flag or the environment declares it.
     Off(LocalArgs),
@@ -42,11 +49,11 @@ pub async fn run(command: &LocalCommand, inputs: &Inputs, output: &mut Output<'_
         LocalCommand::Off(args) => (args, Some(false)),
     };
     let gateway = Gateway::find(&args.gateway, inputs, output).await?;
-    let (method, body) = match only {
-        None => (Method::GET, None),
-        Some(only) => (Method::PUT, Some(json!({ "only": only }))),
+    let status = match only {
+        None => gateway.admin(Method::GET, "/admin/local", &[], None).await?,
+        Some(only) => switch(&gateway, only, output).await?,
     };
-    let status = gateway.admin(method, "/admin/local", &[], body).await?.good()?;
+    let status = status.good()?;
     if args.json {
         writeln!(output.out, "{status:#}")?;
         return Ok(Exit::Ok);
@@ -54,6 +61,33 @@ pub async fn run(command: &LocalCommand, inputs: &Inputs, output: &mut Output<'_
     writeln!(output.out, "local-only mode: {}", mode(&status))?;
     writeln!(output.out, "{}", server(status.get("server").unwrap_or(&Value::Null)))?;
     Ok(Exit::Ok)
+}
+
+/// Turns the switch; on a terminal it shows what the local server is doing meanwhile.
+async fn switch(gateway: &Gateway, only: bool, output: &mut Output<'_>) -> Result<Answer, Trouble> {
+    let body = Some(json!({ "only": only }));
+    let switched = gateway.admin_within(PROVING, Method::PUT, "/admin/local", &[], body);
+    tokio::pin!(switched);
+    let began = Instant::now();
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut switched => {
+                output.clear_line()?;
+                return answer;
+            }
+            () = tokio::time::sleep(PROGRESS), if only && output.colour => {}
+        }
+        let Ok(status) = gateway.admin(Method::GET, "/admin/local", &[], None).await else { continue };
+        let server = status.body.get("server").unwrap_or(&Value::Null);
+        let what = match text(server, "proving") {
+            "" => format!("the local server is {}: {}", text(server, "supervisor"), text(server, "detail")),
+            model => format!("waiting for a token of {model}"),
+        };
+        output.clear_line()?;
+        write!(output.err, "{what} ({} s)", began.elapsed().as_secs())?;
+        output.err.flush()?;
+    }
 }
 
 fn mode(status: &Value) -> String {
@@ -67,8 +101,9 @@ fn mode(status: &Value) -> String {
 /// The local server in one line, as `health` prints it too.
 pub fn server(server: &Value) -> String {
     let (url, detail) = (text(server, "url"), text(server, "detail"));
-    let state = match server.get("healthy").and_then(Value::as_bool) {
-        Some(true) => format!("healthy at {url}"),
+    let state = match (text(server, "supervisor"), server.get("healthy").and_then(Value::as_bool)) {
+        (name @ ("ready" | "idle" | "busy" | "starting" | "loading" | "degraded"), _) => format!("{name} at {url}"),
+        ("", Some(true)) => format!("healthy at {url}"),
         _ if detail.contains(url) => "not usable".to_owned(),
         _ => format!("not usable at {url}"),
     };

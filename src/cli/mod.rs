@@ -4,6 +4,7 @@ pub mod chat;
 mod client;
 mod columns;
 pub mod config;
+pub mod doctor;
 mod exit;
 pub mod health;
 pub mod listmodels;
@@ -11,6 +12,10 @@ pub mod local;
 mod output;
 pub mod resolve;
 mod serve;
+pub mod service;
+pub mod service_logs;
+pub mod status;
+pub mod supervise;
 pub mod tools;
 
 pub use client::{GatewayArgs, Trouble};
@@ -65,10 +70,19 @@ pub enum Command {
     /// Local-only mode: status, on, off.
     #[command(subcommand)]
     Local(local::LocalCommand),
+    /// Shows gateway, mode, local server, agents, providers and classes at one glance.
+    Status(status::StatusArgs),
+    /// Looks for what is wrong, and says what to do about it. Needs no running gateway.
+    Doctor(doctor::DoctorArgs),
     /// Says whether the gateway is well.
     Health(health::HealthArgs),
     /// Says what to export or write so that a tool uses Bifrost.
     Env(tools::EnvArgs),
+    /// Installs, starts and stops the LaunchAgents of macOS, for people without Nix.
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
+    /// Runs the local model server for launchd: stops, logs and restarts are as launchd needs them.
+    Supervise(supervise::SuperviseArgs),
     /// Prints a completion script for a shell.
     Completions(CompletionsArgs),
 }
@@ -136,8 +150,14 @@ pub async fn run(cli: Cli, environment: Environment, output: &mut Output<'_>) ->
         Command::Resolve(args) => settle(resolve::run(&args, &inputs, output).await, output),
         Command::Chat(args) => settle(chat::run(&args, &inputs, output).await, output),
         Command::Local(command) => settle(local::run(&command, &inputs, output).await, output),
+        Command::Status(args) => settle(status::run(&args, &inputs, output).await, output),
+        Command::Doctor(args) => settle(doctor::run(&args, &inputs, output).await, output),
         Command::Health(args) => settle(health::run(&args, &inputs, output).await, output),
         Command::Env(args) => settle(tools::run(&args, &inputs, output), output),
+        Command::Service(command) => {
+            settle(service::run(&command, &cli.global.env_file, &inputs, output).await, output)
+        }
+        Command::Supervise(args) => supervise::run(&args, &inputs, output).await,
         Command::Completions(args) => {
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "bifrost", &mut script);

@@ -7,7 +7,7 @@ use crate::server::{Gateway, StartError};
 use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT; a second SIGINT ends what still runs at once.
 ///
 /// # Errors
 /// Standard error is closed, or no signal can be listened for.
@@ -36,8 +36,16 @@ pub async fn run(inputs: Inputs, output: &mut Output<'_>) -> io::Result<Exit> {
             _ = interrupt.recv() => tracing::info!("interrupted: no new requests; what runs may finish within the grace"),
         }
     };
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let impatience = async move {
+        interrupts.recv().await;
+        interrupts.recv().await
+    };
     let observer = Observer::new(&log);
-    let served = Gateway::serve(inputs, watch, snapshot, observer, stop).await;
+    let served = tokio::select! {
+        served = Gateway::serve(inputs, watch, snapshot, observer, stop) => served,
+        _ = impatience => return Ok(Exit::Interrupted),
+    };
     drop(log);
     match served {
         Ok(()) => Ok(Exit::Ok),

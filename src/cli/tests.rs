@@ -176,6 +176,11 @@ async fn the_template_is_right_with_every_comment_taken_off() {
         .collect();
     assert!(uncommented.contains("[providers.openrouter]"), "{uncommented}");
     let home = home(&uncommented);
+    let registry = home.path().join(".config/ai-stack/registry.json");
+    let missing = run_with(&["config", "check", "--offline"], &at(home.path())).await;
+    assert!(missing.exit == Exit::Ok && missing.err.contains("warning: registry: "), "{}", missing.err);
+    std::fs::create_dir_all(registry.parent().unwrap()).unwrap();
+    std::fs::write(&registry, "{}").unwrap();
     let ran = run_with(&["config", "check", "--offline"], &at(home.path())).await;
     assert_eq!((ran.exit, ran.err.as_str()), (Exit::Ok, ""), "{uncommented}");
 }

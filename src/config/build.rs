@@ -24,6 +24,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// launchd waits 1 s by default between SIGTERM and SIGKILL for jobs without `ExitTimeOut` of their own.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(800);
 const CATALOGUE_TTL: Duration = Duration::from_secs(600);
+/// A model is not asked more often than this to stay warm.
+const LEAST_KEEP_WARM: Duration = Duration::from_secs(10);
 
 /// What is found while a snapshot is built.
 pub(super) struct Findings<'a> {
@@ -88,6 +90,13 @@ pub(super) fn snapshot(
     let mut findings = Findings { text, problems: Vec::new(), warnings: Vec::new() };
     let server = server(inputs, file.server, &mut findings);
     let only = file.local_only_mode == Some(true) || file.local.only == Some(true) || local_only(inputs, &mut findings);
+    let keep_warm = file.local.keep_warm.map(|span| span.0);
+    if keep_warm.is_some_and(|every| every < LEAST_KEEP_WARM) {
+        findings.wrong(
+            &["local", "keep_warm"],
+            "less than 10 s would only take the server's time; leave the key out for never",
+        );
+    }
     let providers = providers::merge(file.providers, server.port, &mut findings);
     let known: Vec<&str> = providers::names(&providers);
 
@@ -116,7 +125,7 @@ pub(super) fn snapshot(
     Ok(Snapshot {
         path: text.map(|text| text.path.to_owned()),
         server,
-        local: Local { only, on_cloud_model: file.local.on_cloud_model.unwrap_or_default() },
+        local: Local { only, on_cloud_model: file.local.on_cloud_model.unwrap_or_default(), keep_warm },
         providers: providers.into_iter().filter_map(|(_, provider)| provider).map(Arc::new).collect(),
         classes,
         aliases,

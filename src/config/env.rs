@@ -41,6 +41,15 @@ pub const URL: Variable = variable(
     "BIFROST_URL",
     "Where the commands find the running gateway, as in `http://localhost:30080`. `--url` wins over it.",
 );
+/// What is called for `launchctl`.
+pub const LAUNCHCTL: Variable =
+    variable("BIFROST_LAUNCHCTL", "The program that is called for `launchctl`; `/bin/launchctl` if unset.");
+/// Where models are, for Hugging Face's libraries.
+pub const HF_HOME: Variable =
+    variable("HF_HOME", "Hugging Face's folder: models are in `hub` there; `~/.cache/huggingface` if unset.");
+/// Where models are, more exactly.
+pub const HF_HUB_CACHE: Variable =
+    variable("HF_HUB_CACHE", "Hugging Face's folder of models; `$HF_HOME/hub` if unset.");
 /// The home folder.
 pub const HOME: Variable = variable("HOME", "The home folder: what `~` stands for.");
 /// Where configuration lives.
@@ -56,7 +65,7 @@ pub const XDG_CACHE_HOME: Variable =
 pub const NO_COLOR: Variable = variable("NO_COLOR", "Set to anything: no colour in the output (no-color.org).");
 
 /// All of them.
-pub const VARIABLES: [Variable; 13] = [
+pub const VARIABLES: [Variable; 16] = [
     CONFIG,
     LOCAL_ONLY,
     HOST,
@@ -65,6 +74,9 @@ pub const VARIABLES: [Variable; 13] = [
     STATE_DIR,
     CACHE_DIR,
     URL,
+    LAUNCHCTL,
+    HF_HOME,
+    HF_HUB_CACHE,
     HOME,
     XDG_CONFIG_HOME,
     XDG_STATE_HOME,

@@ -88,6 +88,10 @@ pub struct LocalTable {
     /// What a request for a cloud model gets in local-only mode: `substitute` (the local default answers, and
     /// `x-bifrost-substituted` says so) or `refuse`. Default: `substitute`.
     pub on_cloud_model: Option<OnCloudModel>,
+    /// A model in memory that had nothing to do for so long is asked for one token, because macOS compresses the memory
+    /// of an idle one and the next request then takes minutes. It also keeps the server from unloading it. At least
+    /// 10 s. Default: none, never.
+    pub keep_warm: Option<Span>,
 }
 
 /// One provider. For a shipped one every key is optional; a new one needs `base_url`.

@@ -40,6 +40,7 @@ impl Snapshot {
         let mut table = Table::new();
         put(&mut table, "only", Some(self.local.only));
         put(&mut table, "on_cloud_model", Some(self.local.on_cloud_model));
+        put(&mut table, "keep_warm", self.local.keep_warm.map(Span));
         root.insert("local".into(), table.into());
 
         let providers =

@@ -73,6 +73,8 @@ pub struct Local {
     pub only: bool,
     /// What a request for a cloud model gets in local-only mode.
     pub on_cloud_model: OnCloudModel,
+    /// A model in memory that had nothing to do for so long is asked for one token; `None`: never.
+    pub keep_warm: Option<Duration>,
 }
 
 /// What a request for a cloud model gets in local-only mode.

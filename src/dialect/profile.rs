@@ -26,6 +26,10 @@ pub struct Profile {
     pub allowed_tools: bool,
     /// Takes `top_k` in OpenAI's dialect (most compatible servers do; OpenAI refuses it).
     pub top_k: bool,
+    /// Takes temperature and the like beside an effort in OpenAI's dialect (OpenAI's reasoning models refuse them).
+    pub sampling_with_effort: bool,
+    /// Takes ids of tool calls and of users of any length (OpenAI refuses the former over 40, the latter over 64 characters).
+    pub long_ids: bool,
     /// Request fields of OpenAI's dialect that the provider ignores in silence; sending them is a loss.
     pub ignored_fields: &'static [&'static str],
 }
@@ -43,6 +47,8 @@ impl Profile {
         media_in_any_role: false,
         allowed_tools: true,
         top_k: false,
+        sampling_with_effort: false,
+        long_ids: false,
         ignored_fields: &[],
     };
 
@@ -53,6 +59,7 @@ impl Profile {
         reasoning_history: true,
         allowed_tools: false,
         top_k: true,
+        sampling_with_effort: true,
         ..Self::VENDOR
     };
 
@@ -63,6 +70,8 @@ impl Profile {
         reasoning_history: true,
         media_in_any_role: true,
         top_k: true,
+        sampling_with_effort: true,
+        long_ids: true,
         ..Self::VENDOR
     };
 }

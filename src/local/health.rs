@@ -24,6 +24,8 @@ pub struct LocalServer {
     pub models: Vec<String>,
     /// The ids that are in memory now, as far as it tells.
     pub loaded: Vec<String>,
+    /// It is loading a model now.
+    pub loading: bool,
 }
 
 /// The bodies of one round; `None` where the server answered with an error or not at all.
@@ -49,10 +51,13 @@ impl LocalServer {
             json(bodies.running).as_ref().and_then(|body| body.get("running")).filter(|it| it.is_array())
         {
             let loaded = ids(Some(running), "model", |entry| entry.get("state").is_none_or(|state| state == "ready"));
-            return Self { kind: ServerKind::LlamaSwap, healthy: bodies.health.is_some(), models, loaded };
+            let starts = |entry: &Value| entry.get("state").is_some_and(|state| state == "starting");
+            let loading = running.as_array().is_some_and(|entries| entries.iter().any(starts));
+            return Self { kind: ServerKind::LlamaSwap, healthy: bodies.health.is_some(), models, loaded, loading };
         }
         let Some(loaded_flag) = health.as_ref().and_then(|health| health.get("model_loaded")) else {
-            return Self { kind: ServerKind::Other, healthy: bodies.health.is_some(), loaded: Vec::new(), models };
+            let healthy = bodies.health.is_some();
+            return Self { kind: ServerKind::Other, healthy, loaded: Vec::new(), models, loading: false };
         };
         let status = json(bodies.status);
         let managed = status.as_ref().and_then(|status| status.pointer("/model_manager/models"));
@@ -62,50 +67,9 @@ impl LocalServer {
             None => Vec::new(),
         };
         let healthy = health.as_ref().and_then(|health| health.get("status")).is_some_and(|status| status == "healthy");
-        Self { kind: ServerKind::VllmMlx, healthy, models, loaded }
-    }
-
-    /// Whether local-only mode may be switched on by hand.
-    pub fn verdict(server: Option<&Self>, url: &str) -> Verdict {
-        let Some(server) = server else {
-            return Verdict::refused(
-                format!("nothing answers at {url}"),
-                "Start the local server (`launchctl start dev.bifrost.vllm-mlx`, or your own vllm-mlx or llama-swap) and try again.",
-            );
-        };
-        if !server.healthy {
-            return Verdict::refused(
-                format!("the server at {url} answers, but its /health does not say that it is well"),
-                "Look into the server's log, restart it, and try again.",
-            );
-        }
-        if server.models.is_empty() {
-            return Verdict::refused(
-                format!("the server at {url} lists no model"),
-                "Start it with a model (`vllm-mlx serve <HuggingFace id> --port 11434`) and try again.",
-            );
-        }
-        Verdict::Proven
-    }
-}
-
-/// Whether local-only mode may be switched on by hand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// The server is there.
-    Proven,
-    /// It is not.
-    Refused {
-        /// What was found.
-        reason: String,
-        /// What to do.
-        remedy: &'static str,
-    },
-}
-
-impl Verdict {
-    fn refused(reason: String, remedy: &'static str) -> Self {
-        Self::Refused { reason, remedy }
+        let residency = health.as_ref().and_then(|health| health.get("residency_state"));
+        let loading = residency.is_some_and(|state| state == "loading");
+        Self { kind: ServerKind::VllmMlx, healthy, models, loaded, loading }
     }
 }
 
@@ -154,20 +118,20 @@ mod tests {
     }
 
     #[test]
-    fn garbage_on_the_port_is_no_proof() {
-        let verdict =
-            |bodies: &Bodies<'_>| LocalServer::verdict(Some(&LocalServer::read(bodies)), "http://127.0.0.1:11434");
+    fn a_model_on_its_way_into_memory_is_seen() {
+        let health = br#"{"status":"healthy","model_loaded":false,"residency_state":"loading"}"#;
+        assert!(LocalServer::read(&Bodies { health: Some(health), models: Some(MODELS), ..Bodies::default() }).loading);
+        let running = br#"{"running":[{"model":"tiny","state":"starting"}]}"#;
+        let bodies = Bodies { health: Some(b"OK"), models: Some(MODELS), running: Some(running), status: None };
+        let server = LocalServer::read(&bodies);
+        assert!(server.loading && server.loaded.is_empty());
+    }
+
+    #[test]
+    fn garbage_says_nothing() {
         let garbage =
             Bodies { health: Some(b"<html>"), models: Some(b"<html>"), running: Some(b"<html>"), status: Some(b"[]") };
-        assert!(matches!(verdict(&garbage), Verdict::Refused { .. }));
-        let empty = Bodies {
-            health: Some(b"{\"status\":\"healthy\",\"model_loaded\":true}"),
-            models: Some(b"{\"data\":[]}"),
-            ..Bodies::default()
-        };
-        assert!(matches!(verdict(&empty), Verdict::Refused { reason, .. } if reason.contains("lists no model")));
-        assert!(
-            matches!(LocalServer::verdict(None, "u"), Verdict::Refused { reason, .. } if reason.contains("nothing answers"))
-        );
+        let server = LocalServer::read(&garbage);
+        assert!(server.models.is_empty() && server.loaded.is_empty() && !server.loading);
     }
 }

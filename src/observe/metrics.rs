@@ -91,6 +91,17 @@ struct ReloadLabels {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LocalStateLabels {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LocalChangeLabels {
+    from: &'static str,
+    to: &'static str,
+}
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// Everything counted.
@@ -110,6 +121,9 @@ pub(super) struct Metrics {
     reloads: Family<ReloadLabels, Counter>,
     last_reload_successful: Gauge,
     local_only: Gauge,
+    local_state: Family<LocalStateLabels, Gauge>,
+    local_state_changes: Family<LocalChangeLabels, Counter>,
+    local_resident: Gauge,
 }
 
 /// One request in flight.
@@ -140,6 +154,9 @@ impl Metrics {
             reloads: Family::default(),
             last_reload_successful: Gauge::default(),
             local_only: Gauge::default(),
+            local_state: Family::default(),
+            local_state_changes: Family::default(),
+            local_resident: Gauge::default(),
         };
         // A gateway that runs has read its configuration once, and well.
         metrics.last_reload_successful.set(1);
@@ -187,6 +204,22 @@ impl Metrics {
             self.last_reload_successful.clone(),
         );
         registry.register("bifrost_local_only", "1 when nothing may leave the machine", self.local_only.clone());
+        registry.register(
+            "bifrost_local_state",
+            "1 for the state that the local server is in, 0 for the others",
+            self.local_state.clone(),
+        );
+        registry.register(
+            "bifrost_local_state_changes",
+            "How often the local server went from one state to another",
+            self.local_state_changes.clone(),
+        );
+        registry.register_with_unit(
+            "bifrost_local_resident",
+            "Memory that the local server and its children hold; 0 where it is not known",
+            Unit::Bytes,
+            self.local_resident.clone(),
+        );
         registry.register("bifrost_log_dropped", "Log lines that found the queue full", log_dropped);
         self
     }
@@ -267,6 +300,25 @@ impl Metrics {
     /// Whether anything may leave the machine now.
     pub(super) fn set_local_only(&self, on: bool) {
         self.local_only.set(i64::from(on));
+    }
+
+    /// The states that the local server can be in, and the one it is in at the start.
+    pub(super) fn local_state(&self, states: impl IntoIterator<Item = &'static str>, now: &'static str) {
+        for state in states {
+            self.local_state.get_or_create(&LocalStateLabels { state }).set(i64::from(state == now));
+        }
+    }
+
+    /// The local server is in another state.
+    pub(super) fn local_state_changed(&self, from: &'static str, to: &'static str) {
+        self.local_state.get_or_create(&LocalStateLabels { state: from }).set(0);
+        self.local_state.get_or_create(&LocalStateLabels { state: to }).set(1);
+        self.local_state_changes.get_or_create(&LocalChangeLabels { from, to }).inc();
+    }
+
+    /// Memory that the local server holds, in bytes; 0 where it is not known.
+    pub(super) fn set_local_resident(&self, bytes: Option<u64>) {
+        self.local_resident.set(i64::try_from(bytes.unwrap_or(0)).unwrap_or(i64::MAX));
     }
 
     /// The configuration was read again, and is valid or not.

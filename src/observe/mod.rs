@@ -70,6 +70,21 @@ impl Observer {
         self.metrics.set_local_only(on);
     }
 
+    /// The states that the local server can be in, and the one it is in at the start.
+    pub fn local_state(&self, states: impl IntoIterator<Item = &'static str>, now: &'static str) {
+        self.metrics.local_state(states, now);
+    }
+
+    /// The local server is in another state.
+    pub fn local_state_changed(&self, from: &'static str, to: &'static str) {
+        self.metrics.local_state_changed(from, to);
+    }
+
+    /// Memory that the local server holds, in bytes; nothing where it is not known.
+    pub fn set_local_resident(&self, bytes: Option<u64>) {
+        self.metrics.set_local_resident(bytes);
+    }
+
     /// The configuration was read again: `Some` is what the log is to do from now on, `None` an invalid file, with the
     /// last good one still in force. Whether lines are JSON is decided at the start only.
     pub fn config_reloaded(&self, settings: Option<&LogSettings>) {

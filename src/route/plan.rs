@@ -378,6 +378,8 @@ fn local_default(view: &View<'_>) -> Result<Target, PlanError> {
 fn silence(view: &View<'_>, provider: &Provider) -> String {
     let address = provider.endpoints.first().map_or("", |endpoint| &*endpoint.base_url);
     match view.catalogue.list(&provider.name).and_then(|list| list.failure.as_ref()) {
+        // It says itself who it was, and what to do.
+        Some((error, _)) if error.starts_with(&provider.name) => error.clone(),
         Some((error, _)) => {
             format!("{} at {address} did not list its models ({error}). Start it, then ask again.", provider.name)
         }

@@ -2,6 +2,8 @@
 
 use indexmap::IndexMap;
 use serde_json::Value;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -54,11 +56,26 @@ pub enum RegistryError {
     NotAnObject,
 }
 
+/// What tells one state of a file from the next. Files in Nix's store all have the same age, and often the same length:
+/// there only the inode differs.
+#[derive(Debug, PartialEq, Eq)]
+struct Version {
+    modified: SystemTime,
+    length: u64,
+    place: (u64, u64),
+}
+
+impl Version {
+    fn of(metadata: &Metadata) -> std::io::Result<Self> {
+        Ok(Self { modified: metadata.modified()?, length: metadata.len(), place: (metadata.dev(), metadata.ino()) })
+    }
+}
+
 /// The registry's file; looked at on every call, read again only when it has changed.
 #[derive(Debug)]
 pub struct Registry {
     path: PathBuf,
-    last: Mutex<Option<(SystemTime, u64, Arc<Roles>)>>,
+    last: Mutex<Option<(Version, Arc<Roles>)>>,
 }
 
 impl Registry {
@@ -76,22 +93,22 @@ impl Registry {
             |error: std::io::Error| RegistryError::Unreadable { path: self.path.clone(), reason: error.to_string() };
         // `metadata` follows symbolic links: Nix swaps them.
         let metadata = std::fs::metadata(&self.path).map_err(unreadable)?;
-        let modified = metadata.modified().map_err(unreadable)?;
+        let version = Version::of(&metadata).map_err(unreadable)?;
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((seen, length, roles)) = &*last
-            && (*seen, *length) == (modified, metadata.len())
+        if let Some((seen, roles)) = &*last
+            && *seen == version
         {
             return Ok(roles.clone());
         }
         let roles = Arc::new(Roles::parse(&std::fs::read(&self.path).map_err(unreadable)?)?);
-        *last = Some((modified, metadata.len(), roles.clone()));
+        *last = Some((version, roles.clone()));
         Ok(roles)
     }
 
     /// The roles that were read last without an error; none if there never were any.
     pub fn last_good(&self) -> Arc<Roles> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().map(|(_, _, roles)| roles.clone()).unwrap_or_default()
+        last.as_ref().map(|(_, roles)| roles.clone()).unwrap_or_default()
     }
 }
 
@@ -112,6 +129,21 @@ mod tests {
         assert_eq!(Roles::parse(br#"{"default": "m"}"#).unwrap().get("default"), Some("m"));
         assert_eq!(Roles::parse(b"[]"), Err(RegistryError::NotAnObject));
         assert_eq!(Roles::parse(br#"{"models": 1}"#), Err(RegistryError::NotAnObject));
+    }
+
+    #[test]
+    fn a_swapped_link_to_a_file_of_the_same_age_and_length_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("registry.json");
+        let registry = Registry::new(link.clone());
+        for name in ["one", "two"] {
+            let file = folder.path().join(name);
+            std::fs::write(&file, format!(r#"{{"default": "{name}"}}"#)).unwrap();
+            std::fs::File::options().write(true).open(&file).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+            let _ = std::fs::remove_file(&link);
+            std::os::unix::fs::symlink(&file, &link).unwrap();
+            assert_eq!(registry.roles().unwrap().get("default"), Some(name));
+        }
     }
 
     #[test]

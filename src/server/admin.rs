@@ -3,7 +3,6 @@
 use super::{Gateway, gate, guard, planning, reply};
 use crate::chat::{ChatError, DialectId, ErrorKind};
 use crate::config::{Paths, state};
-use crate::local::{LocalServer, Verdict};
 use crate::observe::ExchangeRecord;
 use crate::secret::Secret;
 use axum::Router;
@@ -118,10 +117,12 @@ async fn switch_local(
         return refuse(&ChatError::invalid("only", "Send {\"only\": true} or {\"only\": false}."), &headers);
     };
     if switch.only {
-        gateway.probe_local().await;
-        let server = gateway.directory.local_server();
-        if let Verdict::Refused { reason, remedy } = LocalServer::verdict(server.as_deref(), &gateway.local_url()) {
-            return conflict("local_server_not_proven", &format!("Local-only mode stays off: {reason}."), remedy);
+        // What is on already needs no proof to stay on.
+        if !gateway.mode.is_switched()
+            && let Err(refusal) = gateway.prove_local().await
+        {
+            let message = format!("Local-only mode stays off: {}.", refusal.reason);
+            return conflict("local_server_not_proven", &message, &refusal.remedy);
         }
     } else if gateway.mode.is_declared() {
         return conflict(

@@ -317,6 +317,10 @@ async fn refusal(
     if dialect == ingress && speaks_it {
         failure.original = Some(OriginalError { status, body });
     }
+    // Not passed on as it stands, it no longer tells by itself who said it.
+    if failure.original.is_none() {
+        failure = named(failure, provider);
+    }
     failure
 }
 

@@ -154,6 +154,11 @@ impl Directory {
         }
     }
 
+    /// There is no local server to look at: its provider is switched off.
+    pub fn local_gone(&self) {
+        self.local.store(None);
+    }
+
     /// What is known of every provider, for people and scripts.
     pub fn report(&self, snapshot: &Snapshot) -> Vec<Value> {
         let active = self.active.load();

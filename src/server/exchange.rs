@@ -1,11 +1,14 @@
 //! One request of a client, from accept to log line.
 
 use super::attempt::{self, AnswerFacts};
+use super::supervision::{LocalWork, trial_of};
 use super::{Gateway, gate};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Usage};
 use crate::config::Snapshot;
 use crate::dialect::{self, StreamOptions, UrlHints};
+use crate::local::supervisor::Trial;
 use crate::observe::{AttemptRecord, ExchangeRecord, InFlight, Operation};
+use crate::provider::MLX_LOCAL;
 use crate::route::{Plan, Target};
 use crate::upstream::auth::{self, Credential};
 use crate::upstream::{Failure, Outcome};
@@ -59,6 +62,8 @@ pub struct Exchange {
     started: Instant,
     parsed: OnceLock<Result<Request, ChatError>>,
     record: Mutex<ExchangeRecord>,
+    /// Set while the local server answers.
+    local_work: OnceLock<LocalWork>,
     _in_flight: InFlight,
 }
 
@@ -97,6 +102,7 @@ impl Exchange {
             started: Instant::now(),
             parsed: OnceLock::new(),
             record: Mutex::new(record),
+            local_work: OnceLock::new(),
             _in_flight: in_flight,
         }
     }
@@ -216,12 +222,29 @@ impl Exchange {
 
     /// Writes down the end of an answer.
     pub fn finished(&self, usage: Option<Usage>, losses: &Losses, error: Option<&ChatError>, bytes_out: u64) {
+        if self.local_work.get().is_some() {
+            match error {
+                // An answer without a token proves nothing.
+                None if usage.is_some_and(|usage| usage.output > 0) => self.gateway.supervision.traffic(Trial::Served),
+                None => {}
+                Some(error) => self.report_failure(&Failure::from_error(error.clone())),
+            }
+        }
         let mut record = self.record();
         record.usage = usage;
         record.losses.extend(losses);
         record.bytes_out = bytes_out;
         record.cancelled = false;
         record.error = error.map(Into::into);
+    }
+
+    /// Tells the supervisor that the local server failed, unless it was the request's own fault or impatience.
+    fn report_failure(&self, failure: &Failure) {
+        match trial_of(failure) {
+            Some(Trial::TimedOut) if self.timeout.is_some() => {}
+            Some(trial) => self.gateway.supervision.traffic(trial),
+            None => {}
+        }
     }
 
     /// Writes down a failure that the client is told with `status`.
@@ -249,13 +272,24 @@ pub async fn try_targets(exchange: Arc<Exchange>, plan: Plan) -> Result<attempt:
     let mut last = None;
     for target in &plan.targets {
         let asked = Asked { exchange: &exchange, target, began: Instant::now(), settled: false };
+        let work = (target.provider.name == MLX_LOCAL && exchange.operation == Operation::Chat)
+            .then(|| LocalWork::begin(&exchange.gateway));
         match attempt::run(&exchange, target).await {
             Ok(live) => {
+                if let Some(work) = work {
+                    let _ = exchange.local_work.set(work);
+                }
                 asked.settle(Outcome::Ok, None);
                 exchange.answered(target, live.facts());
                 return Ok(live);
             }
-            Err(failure) => {
+            Err(mut failure) => {
+                if work.is_some() {
+                    exchange.report_failure(&failure);
+                    if exchange.local_only && failure.outcome == Outcome::Unreachable {
+                        failure.error = exchange.gateway.local_trouble();
+                    }
+                }
                 asked.settle(failure.outcome, Some(&failure.error));
                 exchange.record().upstream_request_id = super::reply::upstream_id(&failure.headers).map(str::to_owned);
                 if failure.outcome.disposition() == crate::upstream::Disposition::Return {

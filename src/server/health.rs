@@ -34,9 +34,9 @@ pub async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
 }
 
 fn why_not(gateway: &Gateway) -> Vec<String> {
-    if gateway.mode.is_on() && gateway.directory.local_server().is_none() {
-        let url = gateway.local_url();
-        return vec![format!("local-only mode is on and the local server at {url} does not answer")];
+    let answers = gateway.directory.local_server().is_some() && !gateway.supervision.state().refuses();
+    if gateway.mode.is_on() && !answers {
+        return vec![gateway.local_trouble().message];
     }
     Vec::new()
 }

@@ -19,6 +19,7 @@ mod health;
 mod listener;
 mod models;
 mod planning;
+mod proving;
 mod refresh;
 mod relay;
 mod reload;
@@ -26,11 +27,13 @@ mod reply;
 mod routes;
 mod signatures;
 mod splice;
+mod supervision;
+mod surroundings;
 
 pub use listener::BindError;
 
 use crate::config::{ConfigError, Inputs, Snapshot, Watch, state};
-use crate::local::{LocalMode, LocalServer, Verdict};
+use crate::local::LocalMode;
 use crate::observe::Observer;
 use crate::provider::{MLX_LOCAL, Provider};
 use crate::route::registry::Registry;
@@ -45,6 +48,9 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use supervision::{Report, Supervision};
+use surroundings::Surroundings;
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 /// Everything that the requests share.
@@ -64,12 +70,16 @@ pub struct Gateway {
     pub signatures: SignatureMemory,
     /// Who is active and what they list.
     pub directory: Directory,
+    /// What is known of the local server.
+    pub supervision: Supervision,
     registry: ArcSwapOption<Registry>,
     registry_failed: AtomicBool,
     /// The addresses that are listened on; another configuration changes them at the next start only.
     bound: Vec<IpAddr>,
     /// The mode is applied by one at a time, so that the last one sees what holds.
     applying: Mutex<()>,
+    /// Tells that it was applied, or another configuration.
+    applied: Notify,
 }
 
 /// Why the gateway could not start.
@@ -132,6 +142,7 @@ impl Gateway {
         let registry = ArcSwapOption::new(registry_of(&snapshot));
         let directory = Directory::load(&inputs.paths, &snapshot, mode.is_on());
         let bound = snapshot.server.hosts.clone();
+        let supervision = Supervision::new(Surroundings::new(&inputs.environment, &inputs.paths));
         Ok(Self {
             inputs,
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -143,10 +154,12 @@ impl Gateway {
             observer,
             signatures: SignatureMemory::default(),
             directory,
+            supervision,
             registry,
             registry_failed: AtomicBool::new(false),
             bound,
             applying: Mutex::new(()),
+            applied: Notify::new(),
         })
     }
 
@@ -186,27 +199,42 @@ impl Gateway {
         self.snapshot.load_full().secrets.first(&provider.keys).await
     }
 
-    /// Where the local server is expected.
+    /// Where the local server is expected; nowhere, in words, when its provider is switched off.
     pub fn local_url(&self) -> String {
         let snapshot = self.snapshot.load();
         let provider = snapshot.providers.iter().find(|provider| provider.name == MLX_LOCAL);
-        provider.map_or_else(String::new, |provider| provider.endpoints[0].base_url.clone())
+        let nowhere = || format!("no address ([providers.{MLX_LOCAL}] is switched off)");
+        provider.map_or_else(nowhere, |provider| provider.endpoints[0].base_url.clone())
     }
 
     /// What is known of the local server, for people and scripts.
     pub fn local_report(&self) -> Value {
         let url = self.local_url();
         let server = self.directory.local_server();
-        let (healthy, detail) = match LocalServer::verdict(server.as_deref(), &url) {
-            Verdict::Proven => (true, "answers and lists models".to_owned()),
-            Verdict::Refused { reason, .. } => (false, reason),
-        };
+        let Report { status, resident, proving } = self.supervision.report();
         json!({
             "url": url,
-            "healthy": healthy,
-            "detail": detail,
+            "healthy": status.state.is_well(),
+            "supervisor": status.state.name(),
+            "detail": status.reason,
+            "remedy": Some(status.remedy()).filter(|remedy| !remedy.is_empty()),
+            "seconds": status.since.elapsed().as_secs(),
+            "proven_seconds_ago": status.proven.map(|proven| proven.elapsed().as_secs()),
+            "proving": proving,
             "models": server.as_ref().map(|server| &server.models),
             "loaded": server.as_ref().map(|server| &server.loaded),
+            "resident_bytes": resident,
+            "agent": status.agent.map(|agent| json!({
+                "label": agent.label,
+                "ours": agent.ours,
+                "state": agent.state.to_string(),
+                "pid": agent.state.pid(),
+            })),
+            "holder": status.holder.map(|holder| json!({
+                "pid": holder.pid,
+                "program": holder.program,
+                "of_agent": holder.of_agent,
+            })),
         })
     }
 }

@@ -4,6 +4,8 @@ use super::Gateway;
 use super::exchange::Exchange;
 use crate::chat::ChatError;
 use crate::config::classes::FIRST_CATALOGUE_WAIT;
+use crate::local::supervisor::State;
+use crate::observe::Operation;
 use crate::provider::Provider;
 use crate::route::auto::Features;
 use crate::route::registry::Roles;
@@ -22,6 +24,10 @@ impl Gateway {
     /// # Errors
     /// Nobody can, or the request is wrong.
     pub async fn plan(&self, exchange: &Exchange) -> Result<Plan, ChatError> {
+        if exchange.local_only && matches!(self.supervision.state(), State::Down | State::Held) {
+            // Nobody waits minutes for a wedged server.
+            return Err(self.local_trouble());
+        }
         let mut changes = self.directory.changes();
         let deadline = Instant::now() + FIRST_CATALOGUE_WAIT;
         loop {
@@ -31,6 +37,11 @@ impl Gateway {
                     if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
                         return Err(PlanError::NotYet.into());
                     }
+                }
+                Ok(Err(PlanError::LocalDown { .. })) => return Err(self.local_trouble()),
+                // Vectors of another model would spoil whatever they are stored with.
+                Ok(Ok(Plan { substituted: Some(model), .. })) if exchange.operation == Operation::Embeddings => {
+                    return Err(PlanError::Refused { model }.into());
                 }
                 Ok(planned) => return planned.or_else(|error| own_key(exchange, error)),
                 Err(error) => return Err(error),

@@ -1,103 +1,46 @@
-//! What the gateway does unasked: it looks after the local server, the model lists and the configuration.
+//! What the gateway does unasked: it keeps the model lists and the keys up to date, and starts what else runs beside the
+//! requests.
 
 use super::Gateway;
 use super::directory::now;
-use crate::chat::ChatError;
 use crate::config::Watch;
-use crate::local::{LocalServer, health::Bodies};
-use crate::provider::listing::{self, ListedModel};
+use crate::provider::listing;
 use crate::provider::{Auth, MLX_LOCAL, ModelList, Provider};
 use crate::upstream::auth::Credential;
-use crate::upstream::{Call, Phase};
+use crate::upstream::{Call, Failure, Phase};
 use bytes::Bytes;
 use futures_util::future;
-use http::{HeaderMap, HeaderValue, Method};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
-/// The local server is looked at this often while it answers, and while it does not: a refused connection costs nothing.
-const LOCAL_UP: Duration = Duration::from_secs(5);
-const LOCAL_DOWN: Duration = Duration::from_secs(1);
 /// Lists are looked through for stale ones this often.
 const LISTS: Duration = Duration::from_secs(15);
 /// A list that is not there by then has failed.
 const LIST_LIMIT: Duration = Duration::from_secs(20);
-/// The local server answers these questions from memory.
-const LOCAL_LIMIT: Duration = Duration::from_secs(3);
 
 impl Gateway {
     /// Starts the background work; it ends with the token.
     pub fn spawn_background(self: &Arc<Self>, watch: Watch) -> CancellationToken {
         let token = CancellationToken::new();
         let (local, lists, reload) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
-        tokio::spawn(token.clone().run_until_cancelled_owned(async move { local.watch_local_server().await }));
+        tokio::spawn(token.clone().run_until_cancelled_owned(async move { local.supervise().await }));
         tokio::spawn(token.clone().run_until_cancelled_owned(async move { lists.watch_lists().await }));
         tokio::spawn(token.clone().run_until_cancelled_owned(async move { reload.watch_config(watch).await }));
         token
     }
 
-    /// Asks the local server once.
-    pub async fn probe_local(&self) {
-        let snapshot = self.snapshot();
-        let Some(provider) = snapshot.providers.iter().find(|provider| provider.name == MLX_LOCAL) else { return };
-        let answer = self.ask_local(provider).await;
-        self.directory.local_answered(provider, answer);
-    }
-
-    async fn watch_local_server(&self) {
-        loop {
-            let was_up = self.directory.local_server().is_some();
-            self.probe_local().await;
-            let is_up = self.directory.local_server().is_some();
-            if was_up != is_up {
-                let url = self.local_url();
-                if is_up {
-                    info!(url, "the local server answers")
-                } else {
-                    warn!(url, "the local server does not answer any more")
-                }
-            }
-            tokio::time::sleep(if is_up { LOCAL_UP } else { LOCAL_DOWN }).await;
-        }
-    }
-
-    async fn ask_local(&self, provider: &Provider) -> Result<(LocalServer, Vec<ListedModel>), String> {
-        let get = |path: &'static str| async move {
-            let url = format!("{}{path}", provider.endpoints[0].base_url);
-            self.get(provider, url, LOCAL_LIMIT).await
-        };
-        // The list decides whether anybody is there; the rest is asked only then.
-        let models = get("/v1/models").await.map_err(|error| error.message)?;
-        let (health, running) = future::join(get("/health"), get("/running")).await;
-        let (health, running) = (health.ok(), running.ok());
-        let status = if running.is_none() { get("/v1/status").await.ok() } else { None };
-        let bodies = Bodies {
-            health: health.as_deref(),
-            models: Some(&models),
-            running: running.as_deref(),
-            status: status.as_deref(),
-        };
-        let server = LocalServer::read(&bodies);
-        let listed = listing::parse(ModelList::OpenAi, &models).map_err(|error| error.to_string())?;
-        Ok((server, listed))
-    }
-
     async fn watch_lists(&self) {
-        let mut mode = self.mode.is_on();
         loop {
-            self.find_keys().await;
+            // A program that asks for a password keeps nobody else's list waiting.
+            future::join(self.find_keys(), self.fetch_lists()).await;
             self.fetch_lists().await;
-            let changed = async {
-                while self.mode.is_on() == mode {
-                    tokio::time::sleep(LOCAL_DOWN).await;
-                }
-            };
-            // A mode that was switched changes who is active at once.
-            let _ = tokio::time::timeout(LISTS, changed).await;
-            mode = self.mode.is_on();
+            // A new configuration, or a mode that was switched, changes who is active at once.
+            let _ = tokio::time::timeout(LISTS, self.applied.notified()).await;
         }
     }
 
@@ -135,8 +78,11 @@ impl Gateway {
     async fn fetch_list(&self, provider: &Provider) {
         let Some(url) = provider.models_url() else { return };
         let fetched = match self.get(provider, url, LIST_LIMIT).await {
-            Ok(body) => listing::parse(provider.models, &body).map_err(|error| error.to_string()),
-            Err(error) => Err(error.message),
+            Ok((status, body)) if status.is_success() => {
+                listing::parse(provider.models, &body).map_err(|error| error.to_string())
+            }
+            Ok((status, _)) => Err(format!("{} answered {status}", provider.name)),
+            Err(failure) => Err(failure.error.message),
         };
         match fetched {
             Ok(models) => {
@@ -147,7 +93,36 @@ impl Gateway {
         }
     }
 
-    async fn get(&self, provider: &Provider, url: String, limit: Duration) -> Result<Bytes, ChatError> {
+    /// Asks a provider something.
+    ///
+    /// # Errors
+    /// It could not be reached, or did not answer in time. An error status is no error here.
+    pub async fn get(&self, provider: &Provider, url: String, limit: Duration) -> Result<(StatusCode, Bytes), Failure> {
+        self.call(provider, Method::GET, url, Bytes::new(), Instant::now() + limit).await
+    }
+
+    /// Sends a provider a JSON body.
+    ///
+    /// # Errors
+    /// As [`Gateway::get`].
+    pub async fn post(
+        &self,
+        provider: &Provider,
+        url: String,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        self.call(provider, Method::POST, url, body, deadline).await
+    }
+
+    async fn call(
+        &self,
+        provider: &Provider,
+        method: Method,
+        url: String,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<(StatusCode, Bytes), Failure> {
         let mut headers = HeaderMap::new();
         if let Ok(Some(key)) = self.key_of(provider).await {
             Credential::Own(key).apply(provider.auth, &mut headers);
@@ -155,25 +130,23 @@ impl Gateway {
         if provider.auth == Auth::XApiKey {
             headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
         }
-        let deadline = Instant::now() + limit;
+        if !body.is_empty() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
         let call = Call {
             provider: provider.name.clone(),
-            method: Method::GET,
+            method,
             url,
             headers,
-            body: Bytes::new(),
+            body,
             local_only: false,
             connect: provider.deadlines.connect,
             deadline,
             phase: Phase::WholeAnswer,
         };
-        let answer = call.send(&self.clients).await.map_err(|failure| failure.error)?;
+        let answer = call.send(&self.clients).await?;
         let status = answer.status;
-        let body = answer.body.whole(deadline, Phase::WholeAnswer).await.map_err(|failure| failure.error)?;
-        if status.is_success() {
-            return Ok(body);
-        }
-        let message = format!("{} answered {status}", provider.name);
-        Err(ChatError::new(crate::chat::ErrorKind::from_status(status.as_u16()), message))
+        let body = answer.body.whole(deadline, Phase::WholeAnswer).await?;
+        Ok((status, body))
     }
 }

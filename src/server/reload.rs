@@ -88,6 +88,7 @@ impl Gateway {
         self.clients.set_local_only(on);
         self.observer.set_local_only(on);
         self.directory.activate(&self.snapshot(), on);
+        self.applied.notify_one();
     }
 }
 

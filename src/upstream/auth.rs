@@ -9,9 +9,9 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
-/// Values that tools send because a field must not be empty.
-const DUMMY_KEYS: [&str; 8] =
-    ["dummy", "not-needed", "no-key", "none", "sk-local", "sk-no-key-required", "sk-dummy", "bifrost"];
+/// Tools send something because a field must not be empty (`dummy`, `EMPTY`, `sk-no-key-required`, `lm-studio`). No
+/// vendor's key is as short as these, in bytes; taking one of them for a key would send a prompt to the vendor.
+const LONGEST_DUMMY: usize = 19;
 
 /// A credential as it goes into a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,8 +60,7 @@ pub fn client_credential(dialect: DialectId, headers: &HeaderMap) -> Option<Cred
     candidates.iter().find_map(|header| {
         let text = headers.get(header)?.to_str().ok()?;
         let key = text.strip_prefix("Bearer ").unwrap_or(text).trim();
-        let is_dummy = key.is_empty() || DUMMY_KEYS.iter().any(|dummy| key.eq_ignore_ascii_case(dummy));
-        (!is_dummy).then(|| Credential::Client { header: header.clone(), value: Secret::new(text) })
+        (key.len() > LONGEST_DUMMY).then(|| Credential::Client { header: header.clone(), value: Secret::new(text) })
     })
 }
 
@@ -81,7 +80,9 @@ mod tests {
 
     #[test]
     fn dummy_keys_count_as_none() {
-        for key in ["Bearer dummy", "Bearer not-needed", "Bearer sk-local", "Bearer ", ""] {
+        for key in
+            ["Bearer dummy", "Bearer EMPTY", "Bearer sk-no-key-required", "Bearer lm-studio", "bearer x", "Bearer ", ""]
+        {
             let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(key))]);
             assert_eq!(client_credential(DialectId::OpenAiChat, &headers), None, "{key}");
         }
@@ -89,12 +90,12 @@ mod tests {
 
     #[test]
     fn an_oauth_bearer_is_passed_as_it_came() {
-        let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer oat-1"))]);
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer sk-ant-oat01-abcdefgh"))]);
         let credential = client_credential(DialectId::Anthropic, &headers).unwrap();
         let mut out = HeaderMap::new();
         credential.apply(Auth::XApiKey, &mut out);
-        assert_eq!(out.get(AUTHORIZATION).unwrap(), "Bearer oat-1");
+        assert_eq!(out.get(AUTHORIZATION).unwrap(), "Bearer sk-ant-oat01-abcdefgh");
         assert!(out.get(X_API_KEY).is_none());
-        assert_eq!(format!("{credential:?}").matches("oat-1").count(), 0);
+        assert_eq!(format!("{credential:?}").matches("oat01").count(), 0);
     }
 }

@@ -68,9 +68,10 @@ def check(body, model):
             refuse(f"* GenerateContentRequest.contents[{number}].parts: contents.parts must not be empty.")
         responses = [part for part in content["parts"] if "functionResponse" in part]
         calls = [part for part in content["parts"] if "functionCall" in part]
-        if responses and len(responses) != previous_calls or previous_calls and not responses:
+        if responses and len(responses) != previous_calls or previous_calls and not responses and content.get("role") != "model":
             refuse("Please ensure that the number of function response parts is equal to the number of function call parts of the function call turn.")
-        previous_calls = len(calls)
+        follows_model = number > 0 and contents[number - 1].get("role") == "model" and content.get("role") == "model"
+        previous_calls = len(calls) + (previous_calls if follows_model else 0)
         if calls and content.get("role") != "model":
             refuse("Please ensure that function call turn comes from the model.")
         if calls and number == 0:

@@ -109,6 +109,12 @@ def check_chat(body):
 
 
 def check_options(body):
+    if len(body.get("user") or "") > 64:
+        refuse("Invalid 'user': string too long. Expected a string with maximum length 64.", "user", "string_above_max_length")
+    if body.get("reasoning_effort") not in (None, "none"):
+        for name, default in (("temperature", 1), ("top_p", 1), ("presence_penalty", 0), ("frequency_penalty", 0), ("logprobs", False)):
+            if body.get(name) not in (None, default):
+                refuse(f"Unsupported parameter: '{name}' is not supported with this model.", name, "unsupported_parameter")
     for tool in body.get("tools") or []:
         only({"type", "function", "custom"}, tool, "tools")
         only({"name", "description", "parameters", "strict"}, tool["function"], "tools.function")

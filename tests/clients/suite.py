@@ -1,6 +1,9 @@
 """Every check, in the interpreter that has the SDKs."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import check_anthropic
 import check_genai
@@ -8,6 +11,13 @@ import check_openai
 import check_wire
 import harness
 import mock
+
+
+def node(gateway):
+    """The SDKs for Node say themselves what failed."""
+    command = ["node", str(Path(__file__).with_name("check_node.mjs")), gateway.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def main():
@@ -22,6 +32,8 @@ def main():
                     tally.run(f"{name} to {vendor}: {check.__name__.replace('_', ' ')}", check, gateway, vendor)
             for check in module.ALONE:
                 tally.run(f"{name}: {check.__name__.replace('_', ' ')}", check, gateway)
+        if os.environ.get("CLIENTS_NPM"):
+            tally.run("node", node, gateway)
         for check in check_wire.ALL:
             tally.run(f"wire: {check.__name__.replace('_', ' ')}", check, gateway)
     finally:

@@ -44,6 +44,10 @@ fn mistakes_say_where_and_what_was_meant() {
         ("[server]\nport = 'sk-planted'", "/x/bifrost.toml:2:8: server.port: expected a whole number from 0 to 65535"),
         ("server = 'sk-planted'", "/x/bifrost.toml:1:10: server: expected a table"),
         (
+            "[local]\nkeep_warm = 1",
+            "/x/bifrost.toml:2:1: local.keep_warm: less than 10 s would only take the server's time; leave the key out for never",
+        ),
+        (
             "[local]\non_cloud_model = 'refuze'",
             "/x/bifrost.toml:2:18: local.on_cloud_model: not one of the values it can have; did you mean `refuse`?",
         ),
@@ -349,7 +353,7 @@ fn classes_are_replaced_and_aliases_and_rules_added() {
     let shipped = load("").unwrap();
     let text = "[classes.coding]\ncloud = true\nselect = [{ provider = 'openai', take = 'newest' }]\n[classes.mine]\nselect = [{}]\n\
                 [aliases]\nshort = 'mine'\n[[auto.rules]]\nclass = 'mine'\nwords = ['x']\n\
-                [facts.'openai/x']\ncontext = 9\n[catalogue]\nttl = '1h'\n[local]\non_cloud_model = 'refuse'";
+                [facts.'openai/x']\ncontext = 9\n[catalogue]\nttl = '1h'\n[local]\non_cloud_model = 'refuse'\nkeep_warm = '4m'";
     let snapshot = load(text).unwrap();
     assert_eq!(snapshot.classes["coding"].select.len(), 1);
     assert_eq!(snapshot.classes["coding"].description, "", "nothing of the shipped class is left");
@@ -361,6 +365,7 @@ fn classes_are_replaced_and_aliases_and_rules_added() {
     assert_eq!(snapshot.facts["openai/x"].context, Some(9));
     assert_eq!(snapshot.catalogue_ttl, Duration::from_secs(3600));
     assert_eq!(snapshot.local.on_cloud_model, OnCloudModel::Refuse);
+    assert_eq!(snapshot.local.keep_warm, Some(Duration::from_secs(240)));
 }
 
 #[test]

@@ -4,6 +4,11 @@ use super::content::{read_cache, write_cache, write_extras};
 use super::fields::{Fields, missing, says_something};
 use crate::chat::{ChatError, DialectId, Losses, Part, Signature, SignatureOrigin, ToolCall};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// The longest id of a tool call that OpenAI takes, in characters.
+const MAX_ID: usize = 40;
 
 /// Reads a call. Servers leave out ids and types and write arguments as objects; a missing id is made from `scope` and
 /// the call's position.
@@ -84,6 +89,18 @@ pub(super) fn write(call: &ToolCall, proofs: bool, cache_markers: bool, losses: 
     write_cache(call.cache.as_ref(), cache_markers, &mut object, losses);
     write_extras(&call.extras, "tool_calls", &mut object, losses);
     Value::Object(object)
+}
+
+/// The id of a call as it is written to a provider: one that is too long keeps its beginning and gets a digest, which is
+/// the same on the call and on its result. Nothing is lost, for an id only ties the two together.
+pub(super) fn write_id(id: &str, any_length: bool) -> Cow<'_, str> {
+    if any_length || id.chars().count() <= MAX_ID {
+        return Cow::Borrowed(id);
+    }
+    let mut digest = DefaultHasher::new();
+    id.hash(&mut digest);
+    let beginning: String = id.chars().take(MAX_ID - 17).collect();
+    Cow::Owned(format!("{beginning}_{:016x}", digest.finish()))
 }
 
 /// True for a call of another kind that was kept as it stood.

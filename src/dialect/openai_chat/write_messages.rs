@@ -17,11 +17,14 @@ pub(super) struct Takes {
     pub(super) cache_markers: bool,
     /// `images`.
     pub(super) images: bool,
+    /// Ids of tool calls of any length.
+    pub(super) long_ids: bool,
 }
 
 impl Takes {
     /// What a client takes: everything, for what it does not know it ignores.
-    pub(super) const CLIENT: Self = Self { reasoning: true, proofs: true, cache_markers: false, images: true };
+    pub(super) const CLIENT: Self =
+        Self { reasoning: true, proofs: true, cache_markers: false, images: true, long_ids: true };
 }
 
 /// Writes `messages`.
@@ -32,6 +35,7 @@ pub(super) fn write(messages: &[Message], profile: &Profile, losses: &mut Losses
         proofs: profile.reasoning_history && profile.reasoning == ReasoningStyle::Object,
         cache_markers: profile.cache_markers,
         images: profile.media_in_any_role,
+        long_ids: profile.long_ids,
     };
     let mut list = Vec::with_capacity(messages.len());
     // Media of tool results, until all results of the turn are written: nothing may stand between them.
@@ -97,7 +101,11 @@ pub(super) fn write_answer(parts: &[Part], takes: Takes, object: &mut Map<String
     let (mut text, mut calls, mut images, mut refusals) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for part in parts {
         match part {
-            Part::ToolCall(call) => calls.push(tool_call::write(call, takes.proofs, takes.cache_markers, losses)),
+            Part::ToolCall(call) => {
+                let mut written = tool_call::write(call, takes.proofs, takes.cache_markers, losses);
+                written["id"] = json!(tool_call::write_id(&call.id, takes.long_ids));
+                calls.push(written);
+            }
             Part::Foreign { dialect: DialectId::OpenAiChat, value } if tool_call::is_foreign_call(value) => {
                 calls.push(value.clone());
             }
@@ -176,6 +184,7 @@ fn annotations(parts: &[Part]) -> Option<Value> {
 
 /// Writes a tool message. OpenAI takes text only there: media go into `held`, for a message of the user's that follows.
 fn write_result(result: &ToolResult, profile: &Profile, held: &mut Vec<Value>, losses: &mut Losses) -> Value {
+    let call_id = tool_call::write_id(&result.call_id, profile.long_ids);
     if result.is_error {
         losses.dropped("tool_result.is_error");
     }
@@ -187,9 +196,7 @@ fn write_result(result: &ToolResult, profile: &Profile, held: &mut Vec<Value>, l
     let mut content = content::write(&text, profile.cache_markers, losses);
     if !media.is_empty() {
         losses.approximated("tool_result.content");
-        held.push(
-            json!({"type": "text", "text": format!("Attachments of the result of tool call {}:", result.call_id)}),
-        );
+        held.push(json!({"type": "text", "text": format!("Attachments of the result of tool call {call_id}:")}));
         match content::write(&media, profile.cache_markers, losses) {
             Some(Value::Array(list)) => held.extend(list),
             Some(Value::String(text)) => held.push(json!({"type": "text", "text": text})),
@@ -201,7 +208,7 @@ fn write_result(result: &ToolResult, profile: &Profile, held: &mut Vec<Value>, l
     let content = content.or_else(|| result.json.as_ref().map(|value| json!(value.to_string())));
     let mut object = Map::new();
     object.insert("role".into(), json!("tool"));
-    object.insert("tool_call_id".into(), json!(result.call_id));
+    object.insert("tool_call_id".into(), json!(call_id));
     if let Some(name) = &result.name {
         object.insert("name".into(), json!(name));
     }

@@ -9,6 +9,9 @@ use crate::chat::{
 use crate::dialect::{Profile, ReasoningStyle, TokenLimitField};
 use serde_json::{Map, Value, json};
 
+/// The longest `user` that OpenAI takes, in characters.
+const MAX_USER: usize = 64;
+
 /// Writes a request.
 pub(super) fn write(request: &Request, profile: &Profile, losses: &mut Losses) -> Vec<u8> {
     let mut body = Map::new();
@@ -20,7 +23,12 @@ pub(super) fn write(request: &Request, profile: &Profile, losses: &mut Losses) -
     if let Some(parallel) = request.parallel_tool_calls {
         body.insert("parallel_tool_calls".into(), json!(parallel));
     }
-    write_sampling(&request.sampling, profile, &mut body, losses);
+    let reasons = request.reasoning.as_ref().is_some_and(|asked| asked.mode != ReasoningMode::Off);
+    if reasons && profile.reasoning == ReasoningStyle::Effort && !profile.sampling_with_effort {
+        write_sampling(&beside_effort(&request.sampling, losses), profile, &mut body, losses);
+    } else {
+        write_sampling(&request.sampling, profile, &mut body, losses);
+    }
     write_extras(&request.extras, "", &mut body, losses);
     if let Some(reasoning) = &request.reasoning {
         write_reasoning(reasoning, profile, &mut body, losses);
@@ -32,10 +40,45 @@ pub(super) fn write(request: &Request, profile: &Profile, losses: &mut Losses) -
         merge(&mut body, "stream_options", "include_usage", json!(true));
     }
     if let Some(user) = &request.user {
-        body.insert("user".into(), json!(user));
+        body.insert("user".into(), json!(write_user(user, profile, losses)));
     }
     leave_out_ignored(profile, &mut body, losses);
     Value::Object(body).to_string().into_bytes()
+}
+
+/// The id of the user, cut to the length that OpenAI takes: Claude Code's holds more than a hundred characters.
+fn write_user<'a>(user: &'a str, profile: &Profile, losses: &mut Losses) -> &'a str {
+    match user.char_indices().nth(MAX_USER) {
+        Some((end, _)) if !profile.long_ids => {
+            losses.approximated("user");
+            &user[..end]
+        }
+        _ => user,
+    }
+}
+
+/// The sampling that a reasoning model of OpenAI's takes; what says nothing but the default goes without a loss.
+fn beside_effort(sampling: &Sampling, losses: &mut Losses) -> Sampling {
+    for (field, is_said) in [
+        ("temperature", sampling.temperature.is_some_and(|value| value != 1.0)),
+        ("top_p", sampling.top_p.is_some_and(|value| value != 1.0)),
+        ("presence_penalty", sampling.presence_penalty.is_some_and(|value| value != 0.0)),
+        ("frequency_penalty", sampling.frequency_penalty.is_some_and(|value| value != 0.0)),
+        ("logprobs", sampling.logprobs == Some(true)),
+    ] {
+        if is_said {
+            losses.dropped(field);
+        }
+    }
+    Sampling {
+        temperature: None,
+        top_p: None,
+        presence_penalty: None,
+        frequency_penalty: None,
+        logprobs: None,
+        top_logprobs: None,
+        ..sampling.clone()
+    }
 }
 
 /// What the provider would ignore in silence is not sent; it is a loss where it says something.
