@@ -21,7 +21,8 @@ pub struct Class {
 pub struct Selector {
     /// Only this provider; unset is every active one.
     pub provider: Option<String>,
-    /// Glob on the model's id (`*coder*`), case ignored; unset is every id. An id without wildcards is a pin, and rots.
+    /// Glob on the model's id (`*coder*`; `*` is anything, `?` one letter), case ignored; unset is every id. An id without
+    /// wildcards is a pin, and rots.
     pub model: Option<String>,
     /// What the model must be known to have.
     pub needs: Needs,

@@ -151,6 +151,7 @@ fn what_is_wrong_in_itself_is_said_at_its_place() {
         ),
         ("[classes.x]\ndescription = 'y'", "1:10: classes.x.select: a class needs at least one selector"),
         ("[classes.x]\nselect = [{ model = '[a' }]", "2:13: classes.x.select[1].model: not a glob"),
+        ("[classes.x]\nselect = [{ model = '{opus,sonnet}-*' }]", "2:13: classes.x.select[1].model: not a glob"),
         ("[classes.x]\nselect = [{ limit = 0 }]", "2:13: classes.x.select[1].limit: 0 would select nothing"),
         ("[aliases]\nx = 'codng'", "2:1: aliases.x: there is no class or alias `codng`; did you mean `coding`?"),
         ("[aliases]\nx = 'opnai/gpt'", "2:1: aliases.x: there is no provider `opnai`; did you mean `openai`?"),
