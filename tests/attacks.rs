@@ -295,7 +295,13 @@ async fn of_a_broken_file_the_wish_for_local_only_is_heard() {
 async fn local_only_is_refused_while_its_provider_is_switched_off() {
     let local = Upstream::start(|seen| match seen.path.as_str() {
         "/v1/models" => Reply::models(&["m"]),
-        "/health" => Reply::bytes(200, "text/plain", "OK"),
+        "/health" => Reply::json(200, &json!({"status": "healthy", "model_loaded": true})),
+        "/v1/chat/completions" => Reply::json(
+            200,
+            &json!({"id": "1", "object": "chat.completion", "created": 1, "model": "m",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "length"}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}),
+        ),
         _ => Reply::json(404, &json!({"detail": "Not Found"})),
     })
     .await;

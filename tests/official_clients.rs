@@ -98,7 +98,9 @@ async fn a_clients_own_key_answered_for_a_model_of_another_vendor() {
     let upstream =
         answering(404, &[], json!({"type": "error", "error": {"type": "not_found_error", "message": "asked"}})).await;
     let gateway = Gateway::start(&(vendor(&upstream, "anthropic") + &vendor(&upstream, "openai")));
-    let ask = |model| gateway.post("/v1/messages", &hello(model)).header("x-api-key", "sk-ant-client").send();
+    let ask = |model| {
+        gateway.post("/v1/messages", &hello(model)).header("x-api-key", "sk-ant-client-0123456789abcdef").send()
+    };
     let answer = ask("openai/gpt-9").await.unwrap();
     assert!(answer.status().is_client_error());
     assert!(!answer.headers().contains_key("x-bifrost-attempts"));
@@ -113,9 +115,13 @@ async fn a_key_of_google_in_the_query_was_not_seen() {
     let mut upstream = answering(500, &[], json!({})).await;
     let gateway = Gateway::start(&vendor(&upstream, "gemini"));
     let body = json!({"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]});
-    gateway.post("/v1beta/models/gemini-9:generateContent?key=AIza-client", &body).send().await.unwrap();
+    gateway
+        .post("/v1beta/models/gemini-9:generateContent?key=AIza-client-0123456789abcdef", &body)
+        .send()
+        .await
+        .unwrap();
     let seen = upstream.next("POST").await;
-    assert_eq!((seen.header("x-goog-api-key"), &*seen.query), ("AIza-client", ""));
+    assert_eq!((seen.header("x-goog-api-key"), &*seen.query), ("AIza-client-0123456789abcdef", ""));
 }
 
 /// Asks a provider of OpenAI's own limits, and gives what arrived there.
@@ -170,4 +176,30 @@ async fn the_top_p_of_gemini_cli_was_refused_by_reasoning_models_of_openai() {
     assert_eq!((&sent["reasoning_effort"], &sent["seed"]), (&json!("high"), &json!(7)));
     assert!(sent.get("top_p").is_none() && sent.get("temperature").is_none(), "{sent}");
     assert!(loss.contains("top_p") && !loss.contains("temperature"), "{loss}");
+}
+
+#[tokio::test]
+async fn a_client_waited_for_a_vendor_that_had_said_everything_and_was_slow_to_close() {
+    let chunk = |delta: Value, finish: Value| {
+        let choices = json!([{"index": 0, "delta": delta, "finish_reason": finish}]);
+        format!("data: {}\n\n", json!({"id": "c", "object": "chat.completion.chunk", "choices": choices}))
+    };
+    let said = chunk(json!({"content": "Hi"}), Value::Null) + &chunk(json!({}), json!("stop")) + "data: [DONE]\n\n";
+    for (path, last) in [("/v1/chat/completions", "data: [DONE]"), ("/v1/messages", "message_stop")] {
+        let (stream, reply) = Reply::events();
+        let mut reply = Some(reply);
+        let upstream = Upstream::start(move |seen| match seen.method.as_str() {
+            "GET" => Reply::models(&["m"]),
+            _ => reply.take().unwrap(),
+        })
+        .await;
+        let gateway = Gateway::start(&config(&upstream, "openai_chat"));
+        let mut body = hello("there/m");
+        body["stream"] = json!(true);
+        let (answer, ()) = tokio::join!(gateway.post(path, &body).send(), stream.send(said.clone()));
+        // The vendor's stream is still open here.
+        let all = tokio::time::timeout(support::upstream::PATIENCE, answer.unwrap().text()).await;
+        assert!(all.expect("the answer ends before the vendor closes").unwrap().contains(last));
+        drop(stream);
+    }
 }

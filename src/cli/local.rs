@@ -100,16 +100,9 @@ fn mode(status: &Value) -> String {
 
 /// The local server in one line, as `health` prints it too.
 pub fn server(server: &Value) -> String {
-    let (url, detail) = (text(server, "url"), text(server, "detail"));
-    let state = match (text(server, "supervisor"), server.get("healthy").and_then(Value::as_bool)) {
-        (name @ ("ready" | "idle" | "busy" | "starting" | "loading" | "degraded"), _) => format!("{name} at {url}"),
-        ("", Some(true)) => format!("healthy at {url}"),
-        _ if detail.contains(url) => "not usable".to_owned(),
-        _ => format!("not usable at {url}"),
-    };
-    let mut line = format!("local server:    {state}");
-    if !detail.is_empty() {
-        line.push_str(&format!(": {detail}"));
+    let mut line = format!("local server:    {} at {}", text(server, "supervisor"), text(server, "url"));
+    if !text(server, "detail").is_empty() {
+        line.push_str(&format!(": {}", text(server, "detail")));
     }
     let names = |key| -> Vec<&str> {
         server.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()

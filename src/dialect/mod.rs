@@ -93,6 +93,12 @@ pub trait StreamDecoder: Send {
     /// Takes the next bytes of the body and appends what they mean.
     fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>);
 
+    /// The dialect's own last word has come (`[DONE]`, `message_stop`; Gemini has none): nothing that follows is of the
+    /// answer, and nobody needs to wait for the end of the body.
+    fn is_complete(&self) -> bool {
+        false
+    }
+
     /// The body has ended. A stream that ends without a finish reason, or with nothing at all, appends an
     /// [`Event::Error`]; one that has its finish reason and only lacks the terminal marker is complete.
     fn finish(&mut self, out: &mut Vec<Event>);

@@ -57,7 +57,6 @@ pub fn refuse(exchange: &Exchange, failure: &Failure) -> Response {
     let mut response = reply::failure(exchange.ingress, failure, &exchange.id);
     reply::put_upstream(response.headers_mut(), &failure.headers);
     exchange.failed(&failure.error, response.status().as_u16());
-    reply::put_upstream(response.headers_mut(), &failure.headers);
     tell(exchange, response.headers_mut());
     response
 }
@@ -230,6 +229,7 @@ impl Delivery {
             }
             let seen = relay.seen();
             self.exchange.finished(seen.usage, &seen.losses, seen.error.as_ref(), self.bytes);
+            relay.drain();
         }
     }
 }

@@ -9,6 +9,9 @@ use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// How long the end of a body is waited for after the last word of its stream.
+const DRAIN: Duration = Duration::from_secs(1);
+
 /// What was seen of a stream while it was passed on.
 #[derive(Debug, Default)]
 pub struct Seen {
@@ -170,6 +173,13 @@ impl Relay {
         }
     }
 
+    /// Reads on for a moment after the last word, so that the connection can be used again.
+    pub fn drain(self) {
+        let mut body = self.body;
+        let deadline = Instant::now() + DRAIN;
+        tokio::spawn(async move { while let Ok(Some(_)) = body.chunk(deadline, Phase::Idle).await {} });
+    }
+
     /// A sign of life in the client's dialect, to be sent between two pieces.
     pub fn keep_alive(&mut self) -> Bytes {
         let mut out = Vec::new();
@@ -192,7 +202,7 @@ impl Relay {
         let Manner::Pass { parser, .. } = &mut self.manner else {
             self.decoder.push(bytes, &mut self.events);
             self.digest();
-            return;
+            return self.end_if_complete();
         };
         if parser.push(bytes).is_err() {
             self.fail(ChatError::new(ErrorKind::Upstream, "The provider sent an event that is too large to be one."));
@@ -207,6 +217,14 @@ impl Relay {
                 }
                 return;
             }
+        }
+        self.end_if_complete();
+    }
+
+    /// A provider that has said its last word may be slow to close; the client does not wait for that.
+    fn end_if_complete(&mut self) {
+        if !self.ended && self.decoder.is_complete() {
+            self.end();
         }
     }
 

@@ -163,3 +163,60 @@ impl OwnAgent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use tempfile::TempDir;
+
+    /// A launchctl that lists `jobs`, prints a crashed job until it is booted out, and writes down what it is told.
+    fn double(jobs: &str) -> (TempDir, OwnAgent) {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("launchctl");
+        let script = format!(
+            "#!/bin/sh\ncd \"$(dirname \"$0\")\" || exit 1\necho \"$*\" >> calls\ncase $1 in\nlist) printf '{jobs}';;\n\
+             print) [ -e gone ] && exit 113; printf 'x = {{\\n\\tpath = /p/x.plist\\n\\tstate = not running\\n\\tlast exit code = 1\\n}}\\n';;\n\
+             bootout) touch gone;;\nesac\n"
+        );
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let environment = [("BIFROST_LAUNCHCTL", program.to_str().unwrap())].into_iter().collect();
+        let paths = Paths { home: Some(folder.path().to_owned()), ..Paths::default() };
+        let own = OwnAgent::of(&environment, &paths);
+        (folder, own)
+    }
+
+    #[tokio::test]
+    async fn our_agent_goes_before_anybody_elses() {
+        let jobs = "PID\\tStatus\\tLabel\\n9\\t0\\tdev.vllm-mlx.server\\n-\\t1\\tdev.bifrost.vllm-mlx\\n-\\t0\\tcom.apple.x\\n";
+        let (_folder, own) = double(jobs);
+        let agent = own.find().await.unwrap().unwrap();
+        assert_eq!((agent.label.as_str(), agent.ours), ("dev.bifrost.vllm-mlx", true));
+        assert_eq!(agent.state.to_string(), "loaded, not running, last exit 1");
+    }
+
+    #[tokio::test]
+    async fn an_agent_of_the_users_is_found_by_its_name_and_is_not_ours() {
+        let (_folder, own) =
+            double("PID\\tStatus\\tLabel\\n-\\t1\\tdev.vllm-mlx.logrotate\\n9\\t0\\tdev.vllm-mlx.server\\n");
+        let agent = own.find().await.unwrap().unwrap();
+        assert_eq!((agent.label.as_str(), agent.ours), ("dev.vllm-mlx.server", false));
+    }
+
+    #[tokio::test]
+    async fn remedies_touch_our_agent_and_wait_until_it_is_gone() {
+        let (folder, own) = double("");
+        own.apply(Step::Kickstart).await.unwrap();
+        own.apply(Step::Bootstrap).await.unwrap();
+        let calls = fs::read_to_string(folder.path().join("calls")).unwrap();
+        let verbs: Vec<&str> = calls.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(verbs, ["kickstart", "print", "bootout", "print", "bootstrap"], "{calls}");
+        assert!(
+            calls.lines().all(|line| line.contains("dev.bifrost.vllm-mlx") || line.ends_with("/p/x.plist")),
+            "{calls}"
+        );
+        assert!(calls.starts_with("kickstart -k gui/"), "{calls}");
+    }
+}

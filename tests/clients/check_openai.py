@@ -192,7 +192,7 @@ def forced_tool(gateway, vendor):
 
 def forced_tool_while_thinking(gateway, vendor):
     client(gateway).chat.completions.create(
-        model=model(vendor, "thinktool"), messages=ASK, tools=[TOOL], tool_choice="required", reasoning_effort="high", temperature=0.3)
+        model=model(vendor, "thinktool"), messages=ASK, tools=[TOOL], tool_choice="required", reasoning_effort="high", temperature=1 if vendor == "openai" else 0.3)
 
 
 def image(gateway, vendor):

@@ -42,7 +42,7 @@ def usage_is_asked_for_and_taken_out_again(gateway):
 
 
 def headers_go_to_their_own_vendor_only(gateway):
-    sent = {"anthropic-beta": "b-1", "anthropic-version": "2023-06-01", "openai-organization": "o", "openai-project": "p", "openai-beta": "x", "idempotency-key": "i", "cookie": "c=1", "x-api-key": "sk-ant-client", "authorization": "Bearer sk-client", "x-goog-api-key": "AIza-client", "x-forwarded-for": "1.2.3.4"}
+    sent = {"anthropic-beta": "b-1", "anthropic-version": "2023-06-01", "openai-organization": "o", "openai-project": "p", "openai-beta": "x", "idempotency-key": "i", "cookie": "c=1", "x-api-key": "sk-ant-client-0123456789abcdef", "authorization": "Bearer sk-client-0123456789abcdef", "x-goog-api-key": "AIza-client-0123456789abcdef", "x-forwarded-for": "1.2.3.4"}
     gateway.request("POST", CHAT, {"model": "openai/gpt-text", "messages": ASK}, sent)
     gateway.request("POST", CHAT, {"model": "anthropic/claude-text", "messages": ASK}, sent)
     gateway.request("POST", "/v1/messages", {"model": "anthropic/claude-text", "max_tokens": 5, "messages": ASK}, sent)
@@ -76,7 +76,7 @@ def gemini_streams_as_an_array(gateway):
 
 def query_keys_of_gemini_do_not_travel(gateway):
     body = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
-    status, _, raw = gateway.request("POST", "/v1beta/models/gemini-3-text:generateContent?key=AIza-client", body)
+    status, _, raw = gateway.request("POST", "/v1beta/models/gemini-3-text:generateContent?key=AIza-client-0123456789abcdef", body)
     equal(status, 200, raw)
     entry = seen()[-1]
     equal((entry["query"], entry["headers"]["x-goog-api-key"]), ("", KEYS["gemini"]))
@@ -136,7 +136,7 @@ ALL = [
 
 def a_clients_own_key_reaches_its_own_vendor(gateway):
     messages = {"model": "claude-text", "max_tokens": 5, "messages": ASK}
-    for headers in ({"x-api-key": "sk-ant-client"}, {"authorization": "Bearer sk-ant-oat01-client"}):
+    for headers in ({"x-api-key": "sk-ant-client-0123456789abcdef"}, {"authorization": "Bearer sk-ant-oat01-client-0123456789abcdef"}):
         status, _, raw = gateway.request("POST", "/v1/messages", messages, headers)
         equal(status, 200, raw)
         name, value = next(iter(headers.items()))
@@ -144,19 +144,19 @@ def a_clients_own_key_reaches_its_own_vendor(gateway):
     status, _, raw = gateway.request("POST", "/v1/messages/count_tokens", {"model": "claude-text", "messages": ASK}, headers)
     equal(status, 200, raw)
     seen()
-    status, _, raw = gateway.request("POST", CHAT, {"model": "gpt-text", "messages": ASK}, {"authorization": "Bearer sk-client"})
-    equal((status, seen()[-1]["headers"]["authorization"]), (200, "Bearer sk-client"))
+    status, _, raw = gateway.request("POST", CHAT, {"model": "gpt-text", "messages": ASK}, {"authorization": "Bearer sk-client-0123456789abcdef"})
+    equal((status, seen()[-1]["headers"]["authorization"]), (200, "Bearer sk-client-0123456789abcdef"))
     body = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
-    status, _, raw = gateway.request("POST", "/v1beta/models/gemini-3-text:generateContent", body, {"x-goog-api-key": "AIza-client"})
-    equal((status, seen()[-1]["headers"]["x-goog-api-key"]), (200, "AIza-client"))
-    status, _, raw = gateway.request("POST", "/v1beta/models/gemini-3-text:generateContent?key=AIza-client", body)
-    equal((status, seen()[-1]["headers"]["x-goog-api-key"]), (200, "AIza-client"))
+    status, _, raw = gateway.request("POST", "/v1beta/models/gemini-3-text:generateContent", body, {"x-goog-api-key": "AIza-client-0123456789abcdef"})
+    equal((status, seen()[-1]["headers"]["x-goog-api-key"]), (200, "AIza-client-0123456789abcdef"))
+    status, _, raw = gateway.request("POST", "/v1beta/models/gemini-3-text:generateContent?key=AIza-client-0123456789abcdef", body)
+    equal((status, seen()[-1]["headers"]["x-goog-api-key"]), (200, "AIza-client-0123456789abcdef"))
 
 
 def a_clients_own_key_reaches_nobody_else(gateway):
     for path, body, headers in (
-        ("/v1/messages", {"model": "openai/gpt-text", "max_tokens": 5, "messages": ASK}, {"x-api-key": "sk-ant-client"}),
-        (CHAT, {"model": "anthropic/claude-text", "messages": ASK}, {"authorization": "Bearer sk-client"}),
+        ("/v1/messages", {"model": "openai/gpt-text", "max_tokens": 5, "messages": ASK}, {"x-api-key": "sk-ant-client-0123456789abcdef"}),
+        (CHAT, {"model": "anthropic/claude-text", "messages": ASK}, {"authorization": "Bearer sk-client-0123456789abcdef"}),
         (CHAT, {"model": "openai/gpt-text", "messages": ASK}, {"authorization": "Bearer dummy"}),
         ("/v1/messages", {"model": "anthropic/claude-text", "max_tokens": 5, "messages": ASK}, {"x-api-key": "not-needed"}),
     ):

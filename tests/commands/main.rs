@@ -81,7 +81,8 @@ fn plan() -> Reply {
 
 fn local(only: bool, reason: &str) -> Value {
     json!({ "only": only, "declared": false, "state": only, "reason": reason, "server": {
-        "url": "http://127.0.0.1:11434", "healthy": true, "detail": "answers and lists models",
+        "url": "http://127.0.0.1:11434", "healthy": true, "supervisor": "ready",
+        "detail": "it has given a token",
         "models": ["org/tiny", "org/noise"], "loaded": ["org/tiny"] } })
 }
 
@@ -197,12 +198,46 @@ fn health_ends_with_the_state() {
 }
 
 #[test]
+fn status_shows_everything_at_one_glance() {
+    let status = json!({
+        "version": "0.1.0", "config": { "path": "/c/config.toml", "error": null, "warnings": [] },
+        "local": local(false, "not asked for"),
+        "providers": [
+            { "name": "mlx-local", "active": true, "local": true, "models": 2, "error": null },
+            { "name": "openai", "active": true, "local": false, "models": null, "error": "openai answered 500" },
+            { "name": "groq", "active": false, "local": false, "models": null, "error": null },
+        ],
+        "classes": [
+            { "model": "coding", "targets": [{ "provider": "mlx-local", "model": "org/tiny" }, { "provider": "groq", "model": "l" }] },
+            { "model": "research", "targets": [] },
+        ],
+    });
+    let gateway = FakeGateway::start([("GET /admin/status", Reply::json(200, status))]);
+    insta::assert_snapshot!(run(&gateway, &["status"]));
+    assert!(run(&gateway, &["status", "--json"]).contains("\"agents\""));
+}
+
+#[test]
+fn doctor_works_without_a_gateway_and_says_what_to_do() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let home = home();
+    let file = home.path().join("config.toml");
+    std::fs::write(&file, format!("[providers.mlx-local]\nbase_url = \"http://127.0.0.1:{port}\"\n")).unwrap();
+    let url = format!("http://127.0.0.1:{port}");
+    let arguments = ["doctor", "--config", file.to_str().unwrap(), "--url", &url];
+    let output = bifrost(home.path(), &arguments).env("BIFROST_LAUNCHCTL", "/nowhere/launchctl").output().unwrap();
+    let told = shown(&output, &url).replace(home.path().to_str().unwrap(), "[home]");
+    insta::assert_snapshot!(told);
+}
+
+#[test]
 fn every_command_says_how_to_start_a_gateway_that_is_down() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{port}");
     let home = home();
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 7] = [
         &["health"],
+        &["status"],
         &["listmodels"],
         &["resolve", "coding"],
         &["local", "status"],

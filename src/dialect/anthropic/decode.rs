@@ -63,6 +63,10 @@ impl StreamDecoder for Decoder {
         }
     }
 
+    fn is_complete(&self) -> bool {
+        self.is_over
+    }
+
     fn finish(&mut self, out: &mut Vec<Event>) {
         if let Some(event) = self.sse.finish() {
             self.take(event, out);

@@ -46,6 +46,10 @@ impl StreamDecoder for Decoder {
         }
     }
 
+    fn is_complete(&self) -> bool {
+        self.done
+    }
+
     fn finish(&mut self, out: &mut Vec<Event>) {
         if let Some(event) = self.parser.finish() {
             self.event(&event, out);
