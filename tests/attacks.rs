@@ -1,7 +1,5 @@
 //! Requests that no honest client sends, and answers that no honest provider gives.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 #[allow(dead_code)] // Other tests need more of it.
 mod support {
     pub mod gateway;

@@ -1,7 +1,5 @@
 //! The configuration commands as a script sees them: exit codes, standard output and error of the real program.
 
-#![allow(clippy::unwrap_used)] // clippy knows of tests only inside their functions
-
 use assert_cmd::Command;
 use std::path::Path;
 

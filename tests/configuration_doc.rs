@@ -1,8 +1,6 @@
 //! `docs/CONFIGURATION.md` says what the code does: its tables are made from the schema, the variables and the exit codes,
 //! and its example has every key and loads. `UPDATE_DOCS=1 cargo test --test configuration_doc` writes the tables anew.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // clippy knows of tests only inside their functions
-
 use bifrost::cli::Exit;
 use bifrost::config::{File, Inputs, Snapshot, env};
 use serde_json::{Map, Value};

@@ -3,8 +3,6 @@
 //! The floors are read from the table in `docs/ARCHITECTURE.md`: a module may use those on the floors above it in that
 //! table (smaller numbers), never one on its own floor or a later one.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! The real binary between a client and a provider that does what the test says.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 mod support {
     pub mod gateway;
     pub mod upstream;

@@ -3,8 +3,6 @@
 //! launchd itself is of macOS. `BIFROST_MAC_TOOLS` names a folder with `fake_launchd.py`, which stands in for it; without
 //! that the tests that need it say that they are skipped.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // clippy knows of tests only inside their functions
-
 use assert_cmd::Command;
 use bifrost::local::agents::{Agent, ModelServer, Setup};
 use plist::{Dictionary, Value};

@@ -1,7 +1,5 @@
 //! The module that calls `launchctl`, over one that answers what the test says.
 
-#![allow(clippy::unwrap_used)] // clippy knows of tests only inside their functions
-
 use bifrost::local::launchctl::{AgentState, LastExit, Launchctl, LaunchctlError};
 use std::fs;
 use std::os::unix::fs::symlink;

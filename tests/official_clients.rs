@@ -1,7 +1,5 @@
 //! What the official clients stumbled over, each by its name.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 mod support {
     #![allow(dead_code)]
     pub mod gateway;

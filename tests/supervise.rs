@@ -1,7 +1,5 @@
 //! `bifrost supervise` as launchd runs it: the real program over servers that do what servers do.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // clippy knows of tests only inside their functions
-
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;

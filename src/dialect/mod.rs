@@ -1,6 +1,6 @@
 //! The wire formats: bytes to [`crate::chat`] and back. Pure: no IO, no clock, no provider's name.
 //!
-//! One folder per dialect, one line each in [`ALL`]. What a provider of a dialect does differently is data
+//! One folder per dialect, one line each in [`ALL`] and [`get`]. What a provider of a dialect does differently is data
 //! ([`Profile`]), never code that asks for its name.
 
 pub mod anthropic;
@@ -13,7 +13,7 @@ pub use profile::{Profile, ReasoningStyle, TokenLimitField};
 
 use crate::chat::{ChatError, DialectId, Event, Losses, Request, Response};
 
-/// Every dialect; ingress routes and provider paths are derived from it.
+/// Every dialect, for what has to hold for each of them.
 pub const ALL: [&dyn Dialect; 3] = [&openai_chat::OpenAiChat, &anthropic::Anthropic, &gemini::Gemini];
 
 /// The dialect called `id`.

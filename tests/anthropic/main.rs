@@ -1,7 +1,5 @@
 //! Anthropic's dialect through its public face: what is read, what is written, and what is named as lost.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
-
 mod fixtures;
 mod request;
 mod response;

@@ -1,8 +1,6 @@
 //! The commands against a gateway that says what a test wants it to say.
 
 // Clippy knows helpers of tests for tests only inside of `#[test]` functions.
-#![allow(clippy::unwrap_used)]
-
 mod chat;
 mod fake_gateway;
 mod terminal;

@@ -2,8 +2,6 @@
 //! read again; it must say the same, but for what that dialect cannot say (the tables in `projection`). In its own dialect
 //! (`own`) it loses nothing at all.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 mod golden;
 mod own {
     mod anthropic;

@@ -1,7 +1,5 @@
 //! The OpenAI Chat Completions dialect through its public face.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
-
 mod answers;
 mod fixtures;
 mod hostile;
