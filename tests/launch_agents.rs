@@ -316,26 +316,63 @@ fn what_was_stopped_stays_stopped_and_is_started_again() {
 }
 
 #[test]
-fn what_crashes_is_throttled_and_comes_back_and_can_be_stopped_in_between() {
-    let Some(mac) = Mac::new("26") else { return };
-    mac.install(&[]);
-    let agent = Agent::VllmMlx;
-    let first = mac.is(agent, "running").unwrap();
-    mac.kill(first);
-    let status = until("throttled", || {
-        let status = mac.status(agent);
-        (status["state"] == "throttled").then_some(status)
+fn without_a_name_both_agents_are_meant_and_with_one_only_that() {
+    on_both(|mac| {
+        mac.install(&[]);
+        let first = Agent::ALL.map(|agent| mac.is(agent, "running"));
+        assert_eq!(mac.well(&["stop"]).matches(": stopped (loaded, not running, last exit 0)").count(), 2);
+        assert_eq!(Agent::ALL.map(|agent| mac.status(agent)["state"].clone()), ["not_running", "not_running"]);
+        assert_eq!(mac.well(&["start"]).matches(": started (running pid ").count(), 2);
+        let second = Agent::ALL.map(|agent| mac.is(agent, "running"));
+        assert!(first.iter().zip(&second).all(|(first, second)| first != second), "{first:?} {second:?}");
+        let told = mac.well(&["uninstall", "--agent", "vllm-mlx"]);
+        assert_eq!(told, "dev.bifrost.vllm-mlx: uninstalled (not loaded)\n");
+        assert!(!mac.plist(Agent::VllmMlx).exists());
+        assert_eq!(mac.is(Agent::Gateway, "running"), second[0], "the other is as it was");
+        assert_eq!(mac.service(&["start", "--agent", "vllm-mlx"]).0, 6, "what is not installed is not started");
     });
-    assert_eq!(status["last_exit"], "last killed by signal 9");
-    let second = mac.is(agent, "running").unwrap();
-    assert_ne!(second, first);
-    mac.kill(second);
-    mac.is(agent, "throttled");
-    let told = mac.well(&["stop", "--agent", "vllm-mlx"]);
-    assert!(told.contains("vllm-mlx: stopped ("), "{told}");
-    assert!(["not_loaded", "not_running"].contains(&mac.status(agent)["state"].as_str().unwrap()));
-    mac.well(&["start", "--agent", "vllm-mlx"]);
-    mac.is(agent, "running");
+}
+
+#[test]
+fn what_crashes_is_throttled_and_comes_back_and_can_be_stopped_in_between() {
+    on_both(|mac| {
+        mac.install(&[]);
+        let agent = Agent::VllmMlx;
+        let first = mac.is(agent, "running").unwrap();
+        mac.kill(first);
+        let status = until("throttled", || {
+            let status = mac.status(agent);
+            (status["state"] == "throttled").then_some(status)
+        });
+        assert_eq!(status["last_exit"], "last killed by signal 9");
+        let second = mac.is(agent, "running").unwrap();
+        assert_ne!(second, first);
+        mac.kill(second);
+        mac.is(agent, "throttled");
+        let told = mac.well(&["stop", "--agent", "vllm-mlx"]);
+        assert!(told.contains("vllm-mlx: stopped ("), "{told}");
+        assert!(["not_loaded", "not_running"].contains(&mac.status(agent)["state"].as_str().unwrap()));
+        mac.well(&["start", "--agent", "vllm-mlx"]);
+        mac.is(agent, "running");
+    });
+}
+
+/// Its throttle is too short here to be seen for certain.
+#[test]
+fn a_gateway_that_crashes_comes_back_and_can_be_stopped() {
+    on_both(|mac| {
+        mac.install(&["--agent", "gateway"]);
+        let first = mac.is(Agent::Gateway, "running").unwrap();
+        mac.kill(first);
+        until("another process", || {
+            let status = mac.status(Agent::Gateway);
+            (status["state"] == "running" && status["pid"] != first).then_some(())
+        });
+        let told = mac.well(&["stop", "--agent", "gateway"]);
+        assert_eq!(told, "dev.bifrost.gateway: stopped (loaded, not running, last exit 0)\n");
+        assert_eq!(mac.status(Agent::Gateway)["state"], "not_running");
+        assert_eq!(mac.status(Agent::VllmMlx)["state"], "not_loaded");
+    });
 }
 
 #[test]

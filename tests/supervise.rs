@@ -3,11 +3,11 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
-use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
@@ -393,6 +393,87 @@ fn what_cannot_be_started_is_said() {
     assert_eq!(code, Some(3), "{said}");
 }
 
+/// A server with a worker process beside it. It loads until there is a file `loaded` in its folder, and then takes
+/// connections, answering none.
+const WEDGED: &str = r#"
+import os, socket, sys, time
+folder, port = sys.argv[1], int(sys.argv[2])
+worker = os.fork()
+if worker == 0:
+    while True: time.sleep(1000)
+print("worker", worker, flush=True)
+while not os.path.exists(os.path.join(folder, "loaded")): time.sleep(0.02)
+taken = []
+with socket.create_server(("127.0.0.1", port)) as listener:
+    while True:
+        taken.append(listener.accept())
+        print("taken", len(taken), flush=True)
+"#;
+
+impl Place {
+    fn wedged(&self) -> Supervisor {
+        let folder = self.home.path().display().to_string();
+        self.run(&["/usr/bin/env", "python3", "-c", WEDGED, &folder, &self.port.to_string()])
+    }
+
+    /// Lets the server that [`Self::wedged`] starts have its model.
+    fn let_it_load(&self) {
+        fs::write(self.home.path().join("loaded"), "").unwrap();
+    }
+}
+
+/// Asks the server for its health; nothing comes for a second.
+fn ask_in_vain(port: u16) -> TcpStream {
+    let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    client.write_all(b"GET /health HTTP/1.0\r\n\r\n").unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let silence = client.read(&mut [0; 16]).unwrap_err().kind();
+    assert!(matches!(silence, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{silence}");
+    client
+}
+
+#[test]
+fn a_slow_load_is_waited_for_and_can_be_stopped() {
+    let place = Place::new("");
+    let mut loading = place.wedged();
+    let server = loading.server();
+    let worker = number(&place, "worker ");
+    loading.says(&format!("waiting until it listens on 127.0.0.1:{}", place.port)).signal(Signal::SIGTERM);
+    let (code, said) = loading.ends();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("the server ended as asked") && !said.contains("listening on"), "{said}");
+    assert!(!is_alive(server) && !is_alive(worker));
+
+    let mut loading = place.wedged();
+    let listens = format!("listening on 127.0.0.1:{} after", place.port);
+    // Longer than the time between two looks at the port.
+    let heard = loading.says("waiting until it listens").heard.recv_timeout(Duration::from_secs(1));
+    assert_eq!(heard, Err(RecvTimeoutError::Timeout), "it waits, and says so once");
+    place.let_it_load();
+    loading.says(&listens).signal(Signal::SIGTERM);
+    assert_eq!(loading.ends().0, Some(0));
+}
+
+/// Whether it is wedged the gateway finds out: `bifrost supervise` only keeps it, and ends it when asked.
+#[test]
+fn a_wedged_server_is_kept_until_somebody_asks_for_its_end() {
+    let place = Place::new("");
+    place.let_it_load();
+    let mut supervisor = place.wedged();
+    let server = supervisor.server();
+    supervisor.says("listening on ");
+    let worker = number(&place, "worker ");
+    let mut client = ask_in_vain(place.port);
+    assert!(supervisor.child.try_wait().unwrap().is_none() && is_alive(server) && is_alive(worker));
+    supervisor.signal(Signal::SIGTERM);
+    let (code, said) = supervisor.ends();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!is_alive(server) && !is_alive(worker));
+    let last_words = client.read(&mut [0; 16]);
+    assert!(!matches!(last_words, Ok(1..)), "{last_words:?}");
+    TcpListener::bind(("127.0.0.1", place.port)).unwrap();
+}
+
 /// The real thing, where it is at hand: `BIFROST_VLLM_MODEL` names a folder with a model, `BIFROST_VLLM_MLX` the program.
 #[test]
 fn vllm_mlx_starts_listens_and_stops() {
@@ -419,6 +500,15 @@ fn vllm_mlx_starts_listens_and_stops() {
     let mut answer = String::new();
     health.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    // Of another home, so that only the port tells of the first.
+    let mut second = Place::new("");
+    second.port = place.port;
+    let (code, said) = second.run_with(&["--model", &model, "--memory-reserve-gb", "0"], &server).ends();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(&format!("not started: port {port} is taken by another program")), "{said}");
+    assert!(is_alive(pid) && second.logged().is_empty(), "{}", second.logged());
+
     supervisor.signal(Signal::SIGTERM);
     let (code, said) = supervisor.ends();
     assert_eq!(code, Some(0), "{said}");
@@ -429,4 +519,14 @@ fn vllm_mlx_starts_listens_and_stops() {
     let (code, said) = supervisor.ends();
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("the server ended by itself: signal 9"), "{said}");
+
+    // Frozen, it takes connections and answers none; it does not hear the first wish either.
+    let (mut supervisor, pid) = start();
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    ask_in_vain(place.port);
+    supervisor.signal(Signal::SIGTERM);
+    supervisor.says("telling the server").signal(Signal::SIGTERM);
+    let (code, said) = supervisor.ends();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("the server ended as asked (signal 9)") && !is_alive(pid), "{said}");
 }

@@ -114,6 +114,7 @@ impl Supervised {
         {
             say(&format!("{}: {error}; if this supervisor is killed, the server stays behind", record.0.display()));
         }
+        say(&format!("waiting until it listens on 127.0.0.1:{}; a large model takes minutes", self.port));
         let ended = self.watch(&mut group, signals, say).await;
         group.sweep(if matches!(ended, Ended::Stopped) { REST_GRACE } else { Duration::ZERO }).await;
         if let Some(record) = &self.record {

@@ -154,7 +154,7 @@ impl Gateway {
                 Some(input) = waiting.recv() => input,
                 () = sleep_until(machine.next_look(now).into()) => continue,
             };
-            self.learn(&mut machine, input).await;
+            self.learn(&mut machine, input);
         }
     }
 
@@ -162,7 +162,7 @@ impl Gateway {
         Pace { keep_warm: self.snapshot().local.keep_warm, ..Pace::default() }
     }
 
-    async fn learn(&self, machine: &mut Supervisor, input: Input) {
+    fn learn(&self, machine: &mut Supervisor, input: Input) {
         match &input {
             Input::Remedied(step, Ok(())) => info!(step = step.name(), "the local server was restarted"),
             Input::Remedied(step, Err(error)) => warn!(step = step.name(), error, "the local server was not restarted"),
@@ -170,7 +170,11 @@ impl Gateway {
             Input::Proved(_) | Input::Traffic(_) => {}
         }
         let change = machine.observe(input, Instant::now().into_std());
-        let resident = self.supervision.surroundings.lock().await.resident();
+        // A look or a remedy that holds the surroundings goes on only after this: waiting for it would never end.
+        let resident = match self.supervision.surroundings.try_lock() {
+            Ok(surroundings) => surroundings.resident(),
+            Err(_) => self.supervision.report().resident,
+        };
         self.observer.set_local_resident(resident);
         self.supervision.report.send_modify(|report| {
             report.status = machine.status().clone();
