@@ -236,6 +236,16 @@ impl Mac {
         })
     }
 
+    /// Waits until the log of an agent tells of so many starts: from then on a signal finds somebody who listens for it.
+    fn has_begun(&self, agent: Agent, times: usize) {
+        let word = match agent {
+            Agent::Gateway => "listening on http://127.0.0.1:",
+            Agent::VllmMlx => "started /bin/sh",
+        };
+        let log = || self.service(&["logs", "--agent", agent.name()]).1;
+        until(word, || (log().matches(word).count() >= times).then_some(()));
+    }
+
     fn kill(&self, pid: i64) {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
@@ -320,6 +330,7 @@ fn without_a_name_both_agents_are_meant_and_with_one_only_that() {
     on_both(|mac| {
         mac.install(&[]);
         let first = Agent::ALL.map(|agent| mac.is(agent, "running"));
+        Agent::ALL.into_iter().for_each(|agent| mac.has_begun(agent, 1));
         assert_eq!(mac.well(&["stop"]).matches(": stopped (loaded, not running, last exit 0)").count(), 2);
         assert_eq!(Agent::ALL.map(|agent| mac.status(agent)["state"].clone()), ["not_running", "not_running"]);
         assert_eq!(mac.well(&["start"]).matches(": started (running pid ").count(), 2);
@@ -363,11 +374,13 @@ fn a_gateway_that_crashes_comes_back_and_can_be_stopped() {
     on_both(|mac| {
         mac.install(&["--agent", "gateway"]);
         let first = mac.is(Agent::Gateway, "running").unwrap();
+        mac.has_begun(Agent::Gateway, 1);
         mac.kill(first);
         until("another process", || {
             let status = mac.status(Agent::Gateway);
             (status["state"] == "running" && status["pid"] != first).then_some(())
         });
+        mac.has_begun(Agent::Gateway, 2);
         let told = mac.well(&["stop", "--agent", "gateway"]);
         assert_eq!(told, "dev.bifrost.gateway: stopped (loaded, not running, last exit 0)\n");
         assert_eq!(mac.status(Agent::Gateway)["state"], "not_running");
@@ -431,10 +444,7 @@ fn what_is_missing_is_said_with_what_to_do() {
 fn logs_of_the_agents_are_shown() {
     let Some(mac) = Mac::new("26") else { return };
     mac.install(&[]);
-    until("the supervisor's log", || {
-        mac.well(&["logs", "--agent", "vllm-mlx"]).contains("started /bin/sh").then_some(())
-    });
-    until("the gateway's log", || mac.well(&["logs", "--agent", "gateway"]).contains("listening on").then_some(()));
+    Agent::ALL.into_iter().for_each(|agent| mac.has_begun(agent, 1));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! The times are those of `Pace`: a remedy after 30 s, the next 90 s later. So these tests take most of a minute.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(dead_code)] // what other tests need of the shared servers
+#![allow(dead_code)] // what other tests need of the gateway
 
 mod support {
     pub mod gateway;
