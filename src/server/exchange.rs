@@ -277,6 +277,7 @@ pub async fn try_targets(exchange: Arc<Exchange>, plan: Plan) -> Result<attempt:
         match attempt::run(&exchange, target).await {
             Ok(live) => {
                 if let Some(work) = work {
+                    // Only one target answers, so nothing was set before.
                     let _ = exchange.local_work.set(work);
                 }
                 asked.settle(Outcome::Ok, None);

@@ -79,8 +79,10 @@ impl Store {
         }
         if self.calls.insert(id.clone(), remembered).is_none() {
             self.order.push_back((id, size));
-            self.bytes += size;
+        } else if let Some((_, known)) = self.order.iter_mut().find(|(known, _)| *known == id) {
+            self.bytes -= std::mem::replace(known, size);
         }
+        self.bytes += size;
         while self.calls.len() > MAX_CALLS || self.bytes > MAX_BYTES {
             let Some((oldest, size)) = self.order.pop_front() else { return };
             self.calls.remove(&oldest);
@@ -142,6 +144,19 @@ mod tests {
         let once = request.clone();
         memory.recall(&mut request, SignatureOrigin::Anthropic);
         assert_eq!(request, once);
+    }
+
+    #[test]
+    fn a_call_that_is_learned_again_counts_with_its_new_size() {
+        let memory = SignatureMemory::default();
+        memory.learn(&answer("call_1", SignatureOrigin::Anthropic));
+        let once = memory.0.lock().unwrap().bytes;
+        let mut longer = answer("call_1", SignatureOrigin::Anthropic);
+        let Some(Part::Reasoning(thinking)) = longer.candidates[0].parts.first_mut() else { panic!("no reasoning") };
+        thinking.text.push_str(" and more");
+        memory.learn(&longer);
+        let store = memory.0.lock().unwrap();
+        assert_eq!((store.bytes, store.order.len()), (once + " and more".len(), 1));
     }
 
     #[test]
