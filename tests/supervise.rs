@@ -492,6 +492,9 @@ fn vllm_mlx_starts_listens_and_stops() {
             let line = supervisor.heard.recv_timeout(PATIENCE * 8);
             supervisor.said.push_str(&format!("{}\n", line.unwrap_or_else(|_| panic!("{}", place.logged()))));
         }
+        // The real server refuses connections until its model is loaded.
+        let waited = supervisor.said.find("waiting until it listens").expect("a load is waited for aloud");
+        assert!(waited < supervisor.said.find("listening on").unwrap(), "{}", supervisor.said);
         (supervisor, pid)
     };
     let (mut supervisor, pid) = start();
