@@ -110,7 +110,7 @@ fn shipped() -> Snapshot {
 }
 
 fn class(cloud: bool, select: Vec<Selector>) -> Class {
-    Class { description: String::new(), cloud, select }
+    Class { cloud, select, ..Class::default() }
 }
 
 fn local() -> Selector {

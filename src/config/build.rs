@@ -6,7 +6,7 @@ use super::file::{File, LogTable, ServerTable};
 use super::load::local_only_variable;
 use super::parse::nearest;
 use super::values::Span;
-use super::{Inputs, Local, LogSettings, Problem, Server, Snapshot, env, providers};
+use super::{Inputs, Local, LogSettings, Problem, Server, Snapshot, env, failover, providers};
 use crate::provider::facts::Facts;
 use crate::secret::{Resolver, SecretRef};
 use indexmap::{IndexMap, IndexSet};
@@ -115,6 +115,8 @@ pub(super) fn snapshot(
         findings.wrong(&["catalogue", "registry"], "stands at the top of the file too; keep one of them");
     }
     let registry = file.registry.or(file.catalogue.registry).map(|path| beside(inputs, text, path));
+    let retry = failover::retry(&file.retry, &mut findings);
+    let breaker = failover::breaker(&file.breaker, &mut findings);
     let log = log(inputs, file.log, &mut findings);
     near_variables(inputs, &mut findings);
 
@@ -133,6 +135,8 @@ pub(super) fn snapshot(
         auto,
         facts: file.facts,
         catalogue_ttl: span(file.catalogue.ttl, CATALOGUE_TTL),
+        retry,
+        breaker,
         log,
         secrets: Arc::new(Resolver::new(Arc::clone(&inputs.environment))),
         warnings: findings.warnings,
@@ -278,6 +282,7 @@ fn check_classes(classes: &IndexMap<String, Class>, providers: &[&str], findings
                 "a class needs at least one selector, as in `select = [{ provider = \"mlx-local\" }]`",
             );
         }
+        failover::check_deadlines(&["classes", name, "deadlines"], &class.deadlines, findings);
         for (index, selector) in class.select.iter().enumerate() {
             let index = format!("#{index}");
             let path = |key| ["classes", name.as_str(), "select", index.as_str(), key];

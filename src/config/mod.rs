@@ -4,6 +4,7 @@ mod build;
 pub mod classes;
 pub mod env;
 mod error;
+mod failover;
 mod file;
 mod load;
 mod parse;
@@ -16,8 +17,9 @@ mod values;
 mod watch;
 
 pub use error::{ConfigError, Problem};
+pub use file::DeadlinesTable;
 pub use file::File;
 pub use load::{Flags, Inputs};
 pub use paths::Paths;
-pub use snapshot::{Local, LogSettings, OnCloudModel, Server, Snapshot};
+pub use snapshot::{Breaker, Local, LogSettings, OnCloudModel, Retry, Server, Snapshot};
 pub use watch::Watch;

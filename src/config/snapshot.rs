@@ -31,6 +31,10 @@ pub struct Snapshot {
     pub facts: IndexMap<String, Facts>,
     /// How long a provider's model list is good.
     pub catalogue_ttl: Duration,
+    /// How often a target that failed is asked again.
+    pub retry: Retry,
+    /// When a target that fails is left alone.
+    pub breaker: Breaker,
     /// The log.
     pub log: LogSettings,
     /// Resolves the references in here, when they are needed, and keeps what it found as long as this lives.
@@ -75,6 +79,32 @@ pub struct Local {
     pub on_cloud_model: OnCloudModel,
     /// A model in memory that had nothing to do for so long is asked for one token; `None`: never.
     pub keep_warm: Option<Duration>,
+}
+
+/// How often a target that failed is asked again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Retry {
+    /// Retries of one target in one request.
+    pub attempts: u32,
+    /// The longest wait before the first retry; it doubles with each.
+    pub base: Duration,
+    /// The longest wait before any.
+    pub cap: Duration,
+}
+
+/// When a target that fails is left alone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Breaker {
+    /// So many failures in a row open it.
+    pub failures: u32,
+    /// This share of failures within the window opens it, 0 to 1.
+    pub rate: f64,
+    /// The time over which the share is counted.
+    pub window: Duration,
+    /// How long it stays open at first.
+    pub open: Duration,
+    /// How long at most.
+    pub max_open: Duration,
 }
 
 /// What a request for a cloud model gets in local-only mode.

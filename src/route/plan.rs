@@ -432,7 +432,7 @@ fn without_key(view: &View<'_>, id: &str) -> Option<Arc<Provider>> {
 }
 
 fn no_key(provider: &Provider, model: &str) -> PlanError {
-    let places: Vec<String> = provider.keys.iter().map(ToString::to_string).collect();
+    let places: Vec<String> = provider.key_sources().map(ToString::to_string).collect();
     let remedy = if places.is_empty() {
         format!("set `key` in [providers.{}] of the config.", provider.name)
     } else {

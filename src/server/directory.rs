@@ -92,7 +92,7 @@ impl Directory {
             if local_only && !provider.is_local() {
                 continue;
             }
-            match snapshot.secrets.peek_first(&provider.keys) {
+            match snapshot.secrets.peek_first(provider.key_sources()) {
                 Availability::Present => drop(active.insert(provider.name.clone())),
                 Availability::Unknown => {
                     if before.contains(&provider.name) {

@@ -196,7 +196,7 @@ impl Gateway {
         if self.mode.is_on() && !provider.is_local() {
             return Ok(None);
         }
-        self.snapshot.load_full().secrets.first(&provider.keys).await
+        self.snapshot.load_full().secrets.first(provider.key_sources()).await
     }
 
     /// Where the local server is expected; nowhere, in words, when its provider is switched off.
