@@ -91,6 +91,15 @@ impl KeyPool {
         }
     }
 
+    /// The places of the keys that are not used now, with the longest rest of each; `None` for a dropped one.
+    pub fn out_of_use(&self, now: Instant) -> Vec<(usize, Option<Rest>)> {
+        let rest = |key: &Key| {
+            let longest = key.rests.max(key.rests_for.values().max().copied()).filter(|rest| rest.until > now);
+            if key.dead { Some(None) } else { longest.map(Some) }
+        };
+        self.keys.iter().enumerate().filter_map(|(place, key)| Some((place, rest(key)?))).collect()
+    }
+
     /// A key was refused and is not used again.
     pub fn drop_key(&mut self, place: usize) {
         if let Some(key) = self.keys.get_mut(place) {
@@ -134,6 +143,7 @@ mod tests {
         let rest = Rest { until: later, asked_for: true };
         pool.rest(0, Some("m"), rest, now);
         assert_eq!(chosen(&mut pool, now, 3), [1, 1, 1]);
+        assert_eq!(pool.out_of_use(now), [(0, Some(rest))]);
         assert_eq!(pool.choose("other", now), Choice::Use(0));
         pool.rest(1, None, Rest { until: later + Duration::from_secs(1), asked_for: false }, now);
         assert_eq!(pool.choose("m", now), Choice::Rest(rest));
@@ -145,6 +155,7 @@ mod tests {
         let (mut pool, now) = (KeyPool::new(vec![1, 1]), Instant::now());
         pool.drop_key(1);
         assert_eq!(chosen(&mut pool, now + Duration::from_secs(1_000_000), 2), [0, 0]);
+        assert_eq!(pool.out_of_use(now), [(1, None)]);
         pool.drop_key(0);
         assert_eq!(pool.choose("m", now), Choice::Dead);
     }

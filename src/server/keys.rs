@@ -3,6 +3,7 @@
 use crate::config::Snapshot;
 use crate::route::key_pool::Choice;
 use crate::route::{KeyPool, Rest};
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -39,6 +40,21 @@ impl KeyPools {
         if let Some(mut pool) = self.pool(provider) {
             pool.drop_key(key);
         }
+    }
+
+    /// The keys that are not used now, for people and scripts; by their places, never by what they are.
+    pub fn report(&self, now: Instant) -> Vec<Value> {
+        let of = |name: &String| {
+            let out_of_use = self.pool(name).map(|pool| pool.out_of_use(now)).unwrap_or_default();
+            let one = |(key, rest): (usize, Option<Rest>)| {
+                let seconds = rest.map(|rest| rest.until.saturating_duration_since(now).as_secs_f64());
+                json!({ "provider": name, "key": key, "rests_seconds": seconds })
+            };
+            out_of_use.into_iter().map(one).collect::<Vec<_>>()
+        };
+        let mut names: Vec<&String> = self.0.keys().collect();
+        names.sort();
+        names.into_iter().flat_map(of).collect()
     }
 
     fn pool(&self, provider: &str) -> Option<MutexGuard<'_, KeyPool>> {
