@@ -1,11 +1,10 @@
 //! As little of HTTP/1.1 as load and upstream need: a kept connection, heads, bodies with a length or in chunks.
 
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
-
-/// Nobody is waited for longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+use bytes::Bytes;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 
 /// One kept connection, of either side.
 pub struct Connection {
@@ -33,31 +32,30 @@ impl Head {
 
 impl Connection {
     /// Connects.
-    pub fn open(address: SocketAddr) -> io::Result<Self> {
-        Self::of(TcpStream::connect_timeout(&address, PATIENCE)?)
+    pub async fn open(address: SocketAddr) -> io::Result<Self> {
+        Self::of(TcpStream::connect(address).await?)
     }
 
     /// A connection that was accepted.
     pub fn of(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Self { reader: BufReader::new(stream) })
     }
 
     /// Sends `bytes` at once.
-    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.reader.get_mut().write_all(bytes)
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.reader.get_mut().write_all(bytes).await
     }
 
     /// The head of the next message; `None` when the other side has closed.
-    pub fn head(&mut self) -> io::Result<Option<Head>> {
-        let start = self.line()?;
+    pub async fn head(&mut self) -> io::Result<Option<Head>> {
+        let start = self.line().await?;
         if start.is_empty() {
             return Ok(None);
         }
         let mut body = Body::Length(0);
         loop {
-            let line = self.line()?;
+            let line = self.line().await?;
             let Some((name, value)) = line.split_once(':') else { break };
             if name.eq_ignore_ascii_case("content-length") {
                 body = Body::Length(value.trim().parse().map_err(|_| malformed("content-length"))?);
@@ -69,13 +67,13 @@ impl Connection {
     }
 
     /// The body that belongs to `head`, piece by piece as it comes.
-    pub fn body(&mut self, head: &Head, mut on_piece: impl FnMut(&[u8])) -> io::Result<()> {
+    pub async fn body(&mut self, head: &Head, mut on_piece: impl FnMut(&[u8])) -> io::Result<()> {
         match head.body {
-            Body::Length(length) => self.exactly(length, &mut on_piece),
+            Body::Length(length) => self.exactly(length, &mut on_piece).await,
             Body::Chunked => loop {
-                let size = usize::from_str_radix(&self.line()?, 16).map_err(|_| malformed("chunk size"))?;
-                self.exactly(size, &mut on_piece)?;
-                self.line()?;
+                let size = usize::from_str_radix(&self.line().await?, 16).map_err(|_| malformed("chunk size"))?;
+                self.exactly(size, &mut on_piece).await?;
+                self.line().await?;
                 if size == 0 {
                     return Ok(());
                 }
@@ -84,16 +82,16 @@ impl Connection {
     }
 
     /// Sends a request and reads its whole answer; the status.
-    pub fn exchange(&mut self, request: &[u8]) -> io::Result<u16> {
-        self.send(request)?;
-        let head = self.head()?.ok_or(ErrorKind::UnexpectedEof)?;
-        self.body(&head, |_| {})?;
+    pub async fn exchange(&mut self, request: &[u8]) -> io::Result<u16> {
+        self.send(request).await?;
+        let head = self.head().await?.ok_or(ErrorKind::UnexpectedEof)?;
+        self.body(&head, |_| {}).await?;
         Ok(head.status())
     }
 
-    fn exactly(&mut self, mut left: usize, on_piece: &mut impl FnMut(&[u8])) -> io::Result<()> {
+    async fn exactly(&mut self, mut left: usize, on_piece: &mut impl FnMut(&[u8])) -> io::Result<()> {
         while left > 0 {
-            let there = self.reader.fill_buf()?;
+            let there = self.reader.fill_buf().await?;
             if there.is_empty() {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
@@ -105,21 +103,21 @@ impl Connection {
         Ok(())
     }
 
-    fn line(&mut self) -> io::Result<String> {
+    async fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
-        self.reader.read_line(&mut line)?;
+        self.reader.read_line(&mut line).await?;
         line.truncate(line.trim_end().len());
         Ok(line)
     }
 }
 
 /// A `POST` of JSON.
-pub fn post(path: &str, body: &str) -> Vec<u8> {
+pub fn post(path: &str, body: &str) -> Bytes {
     format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
-    .into_bytes()
+    .into()
 }
 
 fn malformed(what: &str) -> io::Error {

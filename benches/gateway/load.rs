@@ -1,26 +1,35 @@
-//! The load: a thread for each connection.
+//! The load of whole answers. One thread asks and reads on all connections, as one that has a processor for itself.
 
 use crate::http::{Connection, post};
 use crate::machine::wake_precisely;
-use crate::upstream::STACK;
+use bytes::Bytes;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::thread::{self, Builder};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
+use tokio::runtime::Builder;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-/// Connections of an open loop: enough that none is asked again before it has answered.
-const OPEN_LOOP_CONNECTIONS: u32 = 32;
+/// Connections of an open loop; where all are busy, requests wait, and their waiting counts.
+const OPEN_LOOP_CONNECTIONS: u32 = 64;
 
 /// The first part of an open loop is not counted: connections are opened, caches are cold.
 const WARM_UP: Duration = Duration::from_millis(500);
 
+/// An answer that is not whole by then counts as none.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A question for a whole answer, about 1 kB.
-pub fn whole() -> Vec<u8> {
+pub fn whole() -> Bytes {
     chat("mock/whole", r#""stream":false"#)
 }
 
 /// The same, for a model behind Anthropic's dialect.
-pub fn translated() -> Vec<u8> {
+pub fn translated() -> Bytes {
     chat("mock-anthropic/whole", r#""stream":false"#)
 }
 
@@ -57,62 +66,92 @@ impl Seen {
 
 /// `rate` requests a second for `length`, whatever becomes of them. A latency counts from when the request was due, not
 /// from when it could be sent: whoever stalls is charged for everyone who had to wait (no coordinated omission).
-pub fn open_loop(address: SocketAddr, request: &[u8], rate: u32, length: Duration) -> Seen {
+pub fn open_loop(address: SocketAddr, request: &Bytes, rate: u32, length: Duration) -> Seen {
+    let (due, turns) = mpsc::unbounded_channel();
+    let turns = Arc::new(Mutex::new(turns));
     let begun = Instant::now();
-    let count = (length.as_secs_f64() * f64::from(rate)) as u32;
-    Seen::of(in_threads(OPEN_LOOP_CONNECTIONS, |number| {
+    // Of its own, because timers of the runtime are a millisecond coarse.
+    let pacer = thread::spawn(move || {
         wake_precisely();
-        let mut client = Client::new(address, request);
-        for turn in (number..count).step_by(OPEN_LOOP_CONNECTIONS as usize) {
-            let after = Duration::from_secs(1) * turn / rate;
-            let due = begun + after;
-            thread::sleep(due.saturating_duration_since(Instant::now()));
-            client.ask(due, after >= WARM_UP);
+        let count = (length.as_secs_f64() * f64::from(rate)) as u32;
+        for turn in (0..count).map(|number| begun + Duration::from_secs(1) * number / rate) {
+            thread::sleep(turn.saturating_duration_since(Instant::now()));
+            if due.send(turn).is_err() {
+                return;
+            }
         }
-        client.seen
-    }))
+    });
+    let seen = in_tasks(OPEN_LOOP_CONNECTIONS, |_| {
+        let (mut client, turns) = (Client::new(address, request), Arc::clone(&turns));
+        async move {
+            while let Some(turn) = next(&turns).await {
+                client.ask(turn, turn.duration_since(begun) >= WARM_UP).await;
+            }
+            client.seen
+        }
+    });
+    pacer.join().expect("a thread that does not panic");
+    Seen::of(seen)
+}
+
+/// The next turn, for whichever client is free first.
+async fn next(turns: &Mutex<mpsc::UnboundedReceiver<Instant>>) -> Option<Instant> {
+    turns.lock().await.recv().await
 }
 
 /// So many connections for `length`, each of which asks again when it has its answer.
-pub fn closed_loop(address: SocketAddr, request: &[u8], connections: u32, length: Duration) -> Seen {
+pub fn closed_loop(address: SocketAddr, request: &Bytes, connections: u32, length: Duration) -> Seen {
     let end = Instant::now() + length;
-    Seen::of(in_threads(connections, |_| {
+    Seen::of(in_tasks(connections, |_| {
         let mut client = Client::new(address, request);
-        while Instant::now() < end {
-            client.ask(Instant::now(), true);
+        async move {
+            while Instant::now() < end {
+                client.ask(Instant::now(), true).await;
+            }
+            client.seen
         }
-        client.seen
     }))
 }
 
-/// What `count` threads bring, each told its number.
-pub fn in_threads<T: Send>(count: u32, work: impl Fn(u32) -> T + Sync) -> Vec<T> {
-    let work = &work;
-    thread::scope(|scope| {
-        let threads: Vec<_> = (0..count)
-            .map(|number| Builder::new().stack_size(STACK).spawn_scoped(scope, move || work(number)).expect("a thread"))
-            .collect();
-        threads.into_iter().map(|thread| thread.join().expect("a thread that does not panic")).collect()
-    })
+/// Whether a first request gets its answer now.
+pub fn is_answered(address: SocketAddr, request: &Bytes) -> bool {
+    let seen = in_tasks(1, |_| {
+        let mut client = Client::new(address, request);
+        async move {
+            client.ask(Instant::now(), true).await;
+            client.seen
+        }
+    });
+    Seen::of(seen).failed == 0
+}
+
+/// What `count` tasks bring, each made with its number, all on the calling thread.
+pub fn in_tasks<T, F>(count: u32, task: impl Fn(u32) -> F) -> Vec<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async { (0..count).map(task).collect::<JoinSet<T>>().join_all().await })
 }
 
 /// One connection, opened again when it breaks.
-struct Client<'a> {
+struct Client {
     address: SocketAddr,
-    request: &'a [u8],
+    request: Bytes,
     connection: Option<Connection>,
     seen: Seen,
 }
 
-impl<'a> Client<'a> {
-    fn new(address: SocketAddr, request: &'a [u8]) -> Self {
-        Self { address, request, connection: None, seen: Seen::default() }
+impl Client {
+    fn new(address: SocketAddr, request: &Bytes) -> Self {
+        Self { address, request: request.clone(), connection: None, seen: Seen::default() }
     }
 
-    fn ask(&mut self, due: Instant, counts: bool) {
-        let status = self.exchange();
+    async fn ask(&mut self, due: Instant, counts: bool) {
+        let status = timeout(PATIENCE, self.exchange()).await;
         self.seen.requests += 1;
-        if status.ok() != Some(200) {
+        if !matches!(status, Ok(Ok(200))) {
             self.seen.failed += 1;
             self.connection = None;
         } else if counts {
@@ -120,17 +159,17 @@ impl<'a> Client<'a> {
         }
     }
 
-    fn exchange(&mut self) -> io::Result<u16> {
+    async fn exchange(&mut self) -> io::Result<u16> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            closed => closed.insert(Connection::open(self.address)?),
+            closed => closed.insert(Connection::open(self.address).await?),
         };
-        connection.exchange(self.request)
+        connection.exchange(&self.request).await
     }
 }
 
 /// A request for `model` of about 1 kB; `options` are further members.
-pub fn chat(model: &str, options: &str) -> Vec<u8> {
+pub fn chat(model: &str, options: &str) -> Bytes {
     let system = "You answer questions about the weather, in plain and short sentences. ".repeat(11);
     post(
         "/v1/chat/completions",

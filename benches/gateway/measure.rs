@@ -6,6 +6,7 @@ use crate::report::{Figures, Metric, Progress};
 use crate::streams::{self, Streams};
 use crate::target::{Kind, Target};
 use anyhow::Result;
+use bytes::Bytes;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -70,7 +71,7 @@ impl Round<'_> {
         }
     }
 
-    fn open_loop(&mut self, name: &str, request: &[u8], rate: u32, percentiles: [Metric; 2], cpu: Option<Metric>) {
+    fn open_loop(&mut self, name: &str, request: &Bytes, rate: u32, percentiles: [Metric; 2], cpu: Option<Metric>) {
         let mut direct = None;
         for target in &mut self.targets {
             self.progress.phase(name, target.kind.name());
@@ -87,7 +88,7 @@ impl Round<'_> {
         }
     }
 
-    fn saturation(&mut self, request: &[u8]) {
+    fn saturation(&mut self, request: &Bytes) {
         for target in &mut self.targets {
             self.progress.phase("as many requests as can be had", target.kind.name());
             let begun = Instant::now();
@@ -122,7 +123,7 @@ impl Round<'_> {
         }
     }
 
-    fn flood(&mut self, request: &[u8]) {
+    fn flood(&mut self, request: &Bytes) {
         for target in self.targets.iter_mut().filter(|target| target.kind != Kind::Direct) {
             self.progress.phase("1,000 connections", target.kind.name());
             self.figures.add(target.kind, Metric::MemoryLoaded, target.resident().map(mebibytes));

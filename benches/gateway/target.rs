@@ -1,6 +1,5 @@
 //! What stands between load and upstream: nothing, nginx, or the gateway, each a process that can be looked at.
 
-use crate::http::Connection;
 use crate::load;
 use crate::machine::{Processors, Side};
 use anyhow::{Context as _, Result, bail};
@@ -128,7 +127,7 @@ impl Target {
         let child = spawn(command, processors).with_context(|| format!("{} cannot be started", kind.name()))?;
         let mut process = Process { child, system: System::new(), _home: home };
         let request = load::whole();
-        while Connection::open(address).and_then(|mut connection| connection.exchange(&request)).ok() != Some(200) {
+        while !load::is_answered(address, &request) {
             if begun.elapsed() > PATIENCE || process.child.try_wait()?.is_some() {
                 bail!("{} does not answer: {}", kind.name(), said(&log));
             }

@@ -1,4 +1,4 @@
-//! The provider behind the gateways: a thread for each connection, answers that cost it next to nothing.
+//! The provider behind the gateways: one thread, answers that cost it next to nothing.
 //!
 //! The model's name says what it does: `whole` answers at once, `burst` streams without a pause, `paced` streams a chunk
 //! every [`PACE`]; a stream has as many chunks as the request's `max_tokens`. `/v1/messages` answers as Anthropic.
@@ -6,28 +6,33 @@
 use crate::http::{Connection, Head};
 use bifrost::wire::json::Object;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::time::{Instant, sleep_until};
 
 /// Between two chunks of a paced stream.
 pub const PACE: Duration = Duration::from_millis(20);
-
-/// A thread here needs little; a flood needs a thousand of them.
-pub const STACK: usize = 128 * 1024;
 
 /// Starts the provider; it serves as long as the process lives.
 ///
 /// # Errors
 /// No port can be had.
 pub fn start() -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
     let address = listener.local_addr()?;
     thread::Builder::new().name("upstream".to_owned()).spawn(move || {
-        for stream in listener.incoming().flatten() {
-            // A gateway that leaves, or too many of them: the load counts what fails.
-            let _ = thread::Builder::new().stack_size(STACK).spawn(move || serve(Connection::of(stream)?));
-        }
+        runtime.block_on(async move {
+            loop {
+                // A gateway that leaves, or comes with too many connections, sees its requests fail, and so does the load.
+                if let Ok((stream, _)) = listener.accept().await {
+                    tokio::spawn(async move { serve(Connection::of(stream)?).await });
+                }
+            }
+        });
     })?;
     Ok(address)
 }
@@ -37,15 +42,15 @@ pub fn word(number: u32) -> String {
     format!("word{number} ")
 }
 
-fn serve(mut connection: Connection) -> io::Result<()> {
+async fn serve(mut connection: Connection) -> io::Result<()> {
     let answers = Answers::new();
     let mut body = Vec::new();
-    while let Some(head) = connection.head()? {
+    while let Some(head) = connection.head().await? {
         body.clear();
-        connection.body(&head, |piece| body.extend_from_slice(piece))?;
+        connection.body(&head, |piece| body.extend_from_slice(piece)).await?;
         match stream_asked(&body) {
-            Some((pause, chunks)) => stream(&mut connection, pause, chunks)?,
-            None => connection.send(answers.to(&head))?,
+            Some((pause, chunks)) => stream(&mut connection, pause, chunks).await?,
+            None => connection.send(answers.to(&head)).await?,
         }
     }
     Ok(())
@@ -63,18 +68,21 @@ fn stream_asked(body: &[u8]) -> Option<(Duration, u32)> {
 }
 
 /// Each chunk is due at a fixed time after the first, so that a slow reader does not slow the stream.
-fn stream(connection: &mut Connection, pause: Duration, chunks: u32) -> io::Result<()> {
+async fn stream(connection: &mut Connection, pause: Duration, chunks: u32) -> io::Result<()> {
     let begun = Instant::now();
-    connection.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")?;
+    connection
+        .send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await?;
     for number in 0..chunks {
-        let due = begun + pause * number;
-        thread::sleep(due.saturating_duration_since(Instant::now()));
+        if !pause.is_zero() {
+            sleep_until(begun + pause * number).await;
+        }
         let delta = format!(r#"{{"content":"{}"}}"#, word(number));
-        connection.send(&event(&delta, "null"))?;
+        connection.send(&event(&delta, "null")).await?;
     }
     let mut end = event("{}", r#""stop""#);
     end.extend_from_slice(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n");
-    connection.send(&end)
+    connection.send(&end).await
 }
 
 fn event(delta: &str, finish: &str) -> Vec<u8> {
