@@ -8,6 +8,7 @@ mod http;
 mod load;
 mod machine;
 mod measure;
+mod progress;
 mod report;
 mod streams;
 mod target;
@@ -16,10 +17,15 @@ mod upstream;
 use anyhow::Result;
 use clap::Parser;
 use machine::{Processors, Side};
-use report::{Figures, Progress};
+use progress::Progress;
+use report::Figures;
 use serde_json::json;
-use std::process::ExitCode;
+use std::net::SocketAddr;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
+
+/// Where nginx may lie: on many systems not on the PATH of those who are not root.
+const NGINX: [&str; 3] = ["nginx", "/usr/sbin/nginx", "/opt/homebrew/bin/nginx"];
 
 /// Measures the gateway under load, beside nginx where it is installed.
 #[derive(Parser)]
@@ -35,6 +41,18 @@ struct Arguments {
     bench: bool,
 }
 
+/// What holds for all rounds.
+struct Setting {
+    /// Where the upstream listens.
+    upstream: SocketAddr,
+    /// The name of nginx, where it is installed.
+    nginx: Option<&'static str>,
+    /// Who runs where; `None` where nobody can be kept on a processor.
+    processors: Option<Processors>,
+    /// How long a load lasts that does not end by itself.
+    length: Duration,
+}
+
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     if !arguments.bench {
@@ -48,11 +66,15 @@ fn main() -> Result<ExitCode> {
     if let Some(processors) = processors {
         processors.pin(Side::Load)?;
     }
-    let upstream = upstream::start()?;
+    let nginx = NGINX.into_iter().find(|program| Command::new(program).arg("-v").output().is_ok());
+    if nginx.is_none() {
+        eprintln!("skipped: nginx, which is not installed; there is nothing to compare with but no gateway at all");
+    }
+    let setting = Setting { upstream: upstream::start()?, nginx, processors, length };
     let (mut figures, mut progress) = (Figures::default(), Progress::new(rounds));
     for _ in 0..rounds {
         progress.next_round();
-        measure::round(upstream, processors, length, &mut progress, &mut figures)?;
+        measure::round(&setting, &mut progress, &mut figures)?;
     }
     progress.end();
     if arguments.json {

@@ -1,13 +1,13 @@
 //! One round: every target under the same load, one right after the other, so that a noisy minute hits all of them.
 
+use crate::Setting;
 use crate::load;
-use crate::machine::Processors;
-use crate::report::{Figures, Metric, Progress};
+use crate::progress::Progress;
+use crate::report::{Figures, Metric};
 use crate::streams::{self, Streams};
 use crate::target::{Kind, Target};
 use anyhow::Result;
 use bytes::Bytes;
-use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,22 +24,18 @@ const SHORT_STREAM_CHUNKS: u32 = 20;
 /// Between two looks at the memory of a flooded process.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Measures all targets once; each load lasts `length`, where it does not end by itself.
+/// Measures all targets once.
 ///
 /// # Errors
 /// A target does not start.
-pub fn round(
-    upstream: SocketAddr,
-    processors: Option<Processors>,
-    length: Duration,
-    progress: &mut Progress,
-    figures: &mut Figures,
-) -> Result<()> {
+pub fn round(setting: &Setting, progress: &mut Progress, figures: &mut Figures) -> Result<()> {
     progress.phase("start", "all");
-    let mut targets = vec![Target::direct(upstream)];
-    targets.extend(Target::nginx(upstream, processors)?);
-    targets.push(Target::bifrost(upstream, processors)?);
-    let mut round = Round { targets, length, progress, figures };
+    let mut targets = vec![Target::direct(setting)];
+    if let Some(program) = setting.nginx {
+        targets.push(Target::nginx(program, setting)?);
+    }
+    targets.push(Target::bifrost(setting)?);
+    let mut round = Round { targets, length: setting.length, progress, figures };
     round.start();
     let whole = load::whole();
     let (slow, fast) = ([Metric::P50Slow, Metric::P99Slow], [Metric::P50Fast, Metric::P99Fast]);

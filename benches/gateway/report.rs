@@ -1,10 +1,9 @@
-//! What was measured: figures of all rounds, as a table or as JSON, and where the measurement stands.
+//! What was measured: the figures of all rounds, as a table or as JSON.
 
 use crate::target::Kind;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write as _};
 
 /// What is measured, in the order of the table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +30,7 @@ pub enum Metric {
 
 /// How a metric is shown.
 struct Row {
-    /// Its name in JSON.
+    /// Its name in JSON; `added_` comes before it where it applies.
     key: &'static str,
     label: &'static str,
     unit: &'static str,
@@ -66,21 +65,17 @@ impl Metric {
 
     const fn row(self) -> Row {
         match self {
-            Self::P50Slow => added("added_p50_1000_us", "added at 1,000 requests/s, p50"),
-            Self::P99Slow => added("added_p99_1000_us", "added at 1,000 requests/s, p99"),
-            Self::P50Fast => added("added_p50_5000_us", "added at 5,000 requests/s, p50"),
-            Self::P99Fast => added("added_p99_5000_us", "added at 5,000 requests/s, p99"),
-            Self::P50Translated => {
-                added("added_p50_translated_us", "added, OpenAI to Anthropic, 1,000 requests/s, p50")
-            }
-            Self::P99Translated => {
-                added("added_p99_translated_us", "added, OpenAI to Anthropic, 1,000 requests/s, p99")
-            }
+            Self::P50Slow => added("p50_1000_us", "added at 1,000 requests/s, p50"),
+            Self::P99Slow => added("p99_1000_us", "added at 1,000 requests/s, p99"),
+            Self::P50Fast => added("p50_5000_us", "added at 5,000 requests/s, p50"),
+            Self::P99Fast => added("p99_5000_us", "added at 5,000 requests/s, p99"),
+            Self::P50Translated => added("p50_translated_us", "added, OpenAI to Anthropic, 1,000 requests/s, p50"),
+            Self::P99Translated => added("p99_translated_us", "added, OpenAI to Anthropic, 1,000 requests/s, p99"),
             Self::CpuSlow => plain("cpu_1000_us", "CPU per request at 1,000 requests/s", "us", 1),
             Self::CpuFast => plain("cpu_5000_us", "CPU per request at 5,000 requests/s", "us", 1),
             Self::CpuMost => plain("cpu_most_us", "CPU per request at 64 connections", "us", 1),
             Self::MostRequests => plain("requests_per_second", "requests/s at 64 connections", "", 0),
-            Self::FirstToken => added("added_first_token_us", "added to the first token, p50"),
+            Self::FirstToken => added("first_token_us", "added to the first token, p50"),
             Self::CpuChunk => plain("cpu_chunk_us", "CPU per chunk, 200 streams of 100", "us", 1),
             Self::Lost => summed("chunks_lost", "chunks lost"),
             Self::Failed => summed("failed", "requests failed"),
@@ -153,7 +148,7 @@ impl Figures {
         table
     }
 
-    /// The figures with the lowest and highest of the rounds.
+    /// The figures, and what they were made of.
     pub fn json(&self) -> Value {
         let of_kind = |kind: &Kind| {
             let figures: Map<String, Value> = Metric::ALL
@@ -161,7 +156,9 @@ impl Figures {
                 .filter_map(|metric| {
                     let figure = self.figure(metric, *kind)?;
                     let samples = self.samples.get(&(metric, *kind))?;
-                    Some((metric.row().key.to_owned(), json!({ "figure": figure, "rounds": samples })))
+                    let row = metric.row();
+                    let prefix = if row.added && *kind != Kind::Direct { "added_" } else { "" };
+                    Some((format!("{prefix}{}", row.key), json!({ "figure": figure, "samples": samples })))
                 })
                 .collect();
             (kind.name().to_owned(), Value::Object(figures))
@@ -193,42 +190,4 @@ fn grouped(number: f64, decimals: usize) -> String {
         whole.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap_or_default()).collect();
     let sign = if number < 0.0 { "-" } else { "" };
     format!("{sign}{}{rest}", digits.join(","))
-}
-
-/// Tells on standard error what is being measured: one line that changes on a terminal, a line each elsewhere.
-pub struct Progress {
-    rounds: u32,
-    round: u32,
-    terminal: bool,
-}
-
-impl Progress {
-    /// Before the first of `rounds`.
-    pub fn new(rounds: u32) -> Self {
-        Self { rounds, round: 0, terminal: io::stderr().is_terminal() }
-    }
-
-    /// The next round begins.
-    pub fn next_round(&mut self) {
-        self.round += 1;
-    }
-
-    /// `target` comes under the load called `name`.
-    pub fn phase(&mut self, name: &str, target: &str) {
-        let line = format!("round {} of {}: {name}: {target}", self.round, self.rounds);
-        if self.terminal {
-            // Back to the start, dim, and without what is left of a longer line.
-            eprint!("\r\x1b[2m{line}\x1b[0m\x1b[K");
-            let _ = io::stderr().flush();
-        } else {
-            eprintln!("{line}");
-        }
-    }
-
-    /// All is measured.
-    pub fn end(&self) {
-        if self.terminal {
-            eprint!("\r\x1b[K");
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! What stands between load and upstream: nothing, nginx, or the gateway, each a process that can be looked at.
 
+use crate::Setting;
 use crate::load;
 use crate::machine::{Processors, Side};
 use anyhow::{Context as _, Result, bail};
@@ -15,9 +16,6 @@ use tempfile::TempDir;
 
 /// How long a program may take to answer for the first time.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Where nginx may lie: on many systems not on the PATH of those who are not root.
-const NGINX: [&str; 3] = ["nginx", "/usr/sbin/nginx", "/opt/homebrew/bin/nginx"];
 
 /// The configuration that is measured, and the address in it that stands for the upstream's.
 const CONFIG: &str = include_str!("../gateway.toml");
@@ -58,28 +56,26 @@ pub struct Target {
 
 impl Target {
     /// The upstream itself.
-    pub fn direct(upstream: SocketAddr) -> Self {
-        Self { kind: Kind::Direct, address: upstream, first_answer: None, process: None }
+    pub fn direct(setting: &Setting) -> Self {
+        Self { kind: Kind::Direct, address: setting.upstream, first_answer: None, process: None }
     }
 
-    /// nginx in front of `upstream`; `None` where it is not installed.
-    pub fn nginx(upstream: SocketAddr, processors: Option<Processors>) -> Result<Option<Self>> {
-        let Some(program) = NGINX.into_iter().find(|program| Command::new(program).arg("-v").output().is_ok()) else {
-            return Ok(None);
-        };
+    /// nginx, which is called `program`, in front of the upstream.
+    pub fn nginx(program: &str, setting: &Setting) -> Result<Self> {
         let (home, address) = (TempDir::new()?, free_address()?);
         let config = include_str!("nginx.conf")
-            .replace("UPSTREAM", &upstream.to_string())
+            .replace("UPSTREAM", &setting.upstream.to_string())
             .replace("LISTEN", &address.to_string());
         fs::write(home.path().join("nginx.conf"), config)?;
         let mut command = Command::new(program);
         command.arg("-p").arg(home.path()).args(["-e", "stderr", "-c", "nginx.conf"]);
-        Self::start(Kind::Nginx, command, home, address, processors).map(Some)
+        Self::start(Kind::Nginx, command, home, address, setting.processors)
     }
 
-    /// The gateway in front of `upstream`, with no configuration but `benches/gateway.toml` and a provider of Anthropic's
+    /// The gateway in front of the upstream, with no configuration but `benches/gateway.toml` and a provider of Anthropic's
     /// dialect for what is translated.
-    pub fn bifrost(upstream: SocketAddr, processors: Option<Processors>) -> Result<Self> {
+    pub fn bifrost(setting: &Setting) -> Result<Self> {
+        let upstream = setting.upstream;
         let (home, address) = (TempDir::new()?, free_address()?);
         if !CONFIG.contains(CONFIG_UPSTREAM) {
             bail!("benches/gateway.toml does not name {CONFIG_UPSTREAM}");
@@ -93,7 +89,7 @@ impl Target {
             .env_clear()
             .env("HOME", home.path())
             .env("BIFROST_PORT", address.port().to_string());
-        Self::start(Kind::Bifrost, command, home, address, processors)
+        Self::start(Kind::Bifrost, command, home, address, setting.processors)
     }
 
     /// What `load` brings, and the processor time that the process used for it; `None` for the upstream itself.
