@@ -198,6 +198,9 @@ impl Exchange {
             model: target.model.clone(),
             outcome: outcome.label(),
             status: error.and_then(|error| error.status),
+            retry: false,
+            waited: Duration::ZERO,
+            began: began.duration_since(self.started),
             millis: began.elapsed().as_millis() as u64,
             error: error.map(|error| error.message.clone()),
         });
