@@ -8,11 +8,10 @@ mod answer;
 mod asking;
 mod attempt;
 mod body;
-
 mod count_tokens;
+mod descriptors;
 mod directory;
 mod embeddings;
-
 mod exchange;
 mod failover;
 mod gate;
@@ -127,6 +126,7 @@ impl Gateway {
         for warning in &snapshot.warnings {
             warn!("{warning}");
         }
+        descriptors::raise_limit(snapshot.server.max_connections);
         let listeners = Listeners::bind(&snapshot.server.hosts, snapshot.server.port).await?;
         let server = snapshot.server.clone();
         let gateway = Arc::new(Self::new(inputs, snapshot, observer).await?);
