@@ -7,7 +7,7 @@ use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Usage};
 use crate::config::Snapshot;
 use crate::dialect::{self, StreamOptions, UrlHints};
 use crate::local::supervisor::Trial;
-use crate::observe::{AttemptRecord, ExchangeRecord, InFlight, Operation};
+use crate::observe::{AttemptRecord, ExchangeRecord, InFlight, Operation, TraceContext};
 use crate::provider::MLX_LOCAL;
 use crate::route::{Plan, Target};
 use crate::upstream::auth::{self, Credential};
@@ -211,8 +211,11 @@ impl Exchange {
         let own = facts.sent.duration_since(self.started) + facts.received.elapsed();
         let catalogue = self.gateway.directory.catalogue();
         let is_listed = catalogue.list(&target.provider.name).is_some_and(|list| list.find(&target.model).is_some());
+        let prices = self.gateway.prices(&self.snapshot, target);
         let mut record = self.record();
         record.known_model = is_listed;
+        record.prices = prices;
+        record.response_model.clone_from(&facts.model);
         record.upstream = Some(facts.received.duration_since(facts.sent));
         record.provider = Some(target.provider.name.clone());
         record.model = Some(target.model.clone());
@@ -241,6 +244,12 @@ impl Exchange {
         record.error = error.map(Into::into);
     }
 
+    /// Its place in a trace, if traces are wanted. In local-only mode nothing is told to other machines, not even this.
+    fn trace(&self, local_only: bool) -> Option<TraceContext> {
+        let traces = self.snapshot.traces.as_ref()?;
+        (traces.is_local || !local_only).then(|| TraceContext::of(header(&self.headers, "traceparent")))
+    }
+
     /// Tells the supervisor that the local server failed, unless it was the request's own fault or impatience.
     fn report_failure(&self, failure: &Failure) {
         match trial_of(failure) {
@@ -263,6 +272,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let mut record = std::mem::take(self.record.get_mut().unwrap_or_else(PoisonError::into_inner));
         record.total = self.started.elapsed();
+        record.trace = self.trace(record.local_only);
         self.gateway.observer.finish(record);
     }
 }

@@ -3,10 +3,12 @@
 use super::Gateway;
 use super::exchange::Exchange;
 use crate::chat::ChatError;
+use crate::config::Snapshot;
 use crate::config::classes::FIRST_CATALOGUE_WAIT;
 use crate::local::supervisor::State;
 use crate::observe::Operation;
 use crate::provider::Provider;
+use crate::provider::prices::Prices;
 use crate::route::auto::Features;
 use crate::route::registry::Roles;
 use crate::route::{Ask, Plan, PlanError, Target, View, plan};
@@ -86,6 +88,19 @@ impl Gateway {
             }
         }
         Ok(planned)
+    }
+
+    /// What the tokens of a target cost, as far as it is known.
+    pub fn prices(&self, snapshot: &Snapshot, target: &Target) -> Prices {
+        let catalogue = self.directory.catalogue();
+        let view = View {
+            snapshot,
+            catalogue: &catalogue,
+            roles: &Roles::default(),
+            is_active: &|_: &Provider| true,
+            local_only: false,
+        };
+        Prices::from(&view.facts(&target.provider, &target.model))
     }
 
     /// The roles of the registry; the last good ones while its file cannot be read, and the log says so once.
