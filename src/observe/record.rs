@@ -128,6 +128,13 @@ pub struct AttemptRecord {
     pub error: Option<String>,
 }
 
+impl AttemptRecord {
+    /// True if both asked the same target.
+    pub(super) fn is_same_target(&self, other: &Self) -> bool {
+        self.provider == other.provider && self.model == other.model
+    }
+}
+
 /// As in the header `x-bifrost-attempts`: `openai/gpt-x rate_limited 12ms`.
 impl fmt::Display for AttemptRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -244,6 +251,13 @@ impl ExchangeRecord {
         let first = self.first_token.filter(|_| self.stream && self.error_type().is_none())?;
         let after_first = self.usage?.output.checked_sub(1).filter(|tokens| *tokens > 0)?;
         Some(self.total.saturating_sub(first).div_f64(after_first as f64))
+    }
+
+    /// The target that should have answered, when another one did.
+    pub fn fell_back_from(&self) -> Option<&AttemptRecord> {
+        let first = self.attempts.first()?;
+        let (provider, model) = (self.provider.as_ref()?, self.model.as_ref()?);
+        (first.provider != *provider || first.model != *model).then_some(first)
     }
 
     /// The status for counting: one that was never sent is nginx's 499, "client closed request".

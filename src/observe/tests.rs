@@ -232,6 +232,49 @@ fn metrics_say_what_the_records_and_the_events_say() {
     assert!(text.contains("bifrost_requests_in_flight 0\n") && text.contains("bifrost_streams_open 0\n"));
 }
 
+/// The table of `docs/METRICS.md`, from the text that a scrape gets.
+fn table_of_metrics(text: &str) -> (String, usize) {
+    let (mut help, mut rows) = ("", Vec::new());
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if let Some((_, words)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+            help = words.trim_end_matches('.');
+        }
+        let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) else { continue };
+        lines.next_if(|line| line.starts_with("# UNIT "));
+        let sample = lines.peek().copied().unwrap_or_default();
+        let labels = sample.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or("", |(labels, _)| labels);
+        let labels = labels.split(',').filter_map(|label| label.split_once('=')).map(|(label, _)| label);
+        let labels: Vec<String> = labels.filter(|label| *label != "le").map(|label| format!("`{label}`")).collect();
+        let suffix = match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        rows.push(format!("| `{name}{suffix}` | {kind} | {} | {help} |\n", labels.join(", ")));
+    }
+    rows.sort();
+    (format!("| Metric | Type | Labels | What it says |\n| --- | --- | --- | --- |\n{}", rows.concat()), rows.len())
+}
+
+#[test]
+fn the_table_of_metrics_is_that_of_the_code() {
+    let (_log, observer) = experienced();
+    let (table, rows) = table_of_metrics(&observer.metrics_text());
+    let registered = include_str!("metrics/families.rs").matches("registry.register").count();
+    assert_eq!(rows, registered, "the records and the events of this test leave a metric out:\n{table}");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/METRICS.md");
+    let written = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = written.split_once("<!-- metrics -->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- /metrics -->").unwrap();
+    let made = format!("{before}<!-- metrics -->\n{table}<!-- /metrics -->{after}");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, made).unwrap();
+    } else {
+        assert!(made == written, "out of date: run UPDATE_DOCS=1 cargo test --lib the_table_of_metrics");
+    }
+}
+
 #[test]
 fn a_record_as_json() {
     let list = [full(), refused(), left()];

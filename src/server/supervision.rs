@@ -123,18 +123,20 @@ impl Supervision {
 /// What a failed attempt says of the server; nothing where the request itself was at fault.
 pub fn trial_of(failure: &Failure) -> Option<Trial> {
     match failure.outcome {
-        Outcome::RateLimited { .. } | Outcome::Overloaded => Some(Trial::Busy),
+        Outcome::RateLimited | Outcome::Overloaded => Some(Trial::Busy),
         Outcome::Timeout(_) => Some(Trial::TimedOut),
         // The label and not the words: those may quote the request.
         Outcome::UpstreamFault | Outcome::Unreachable => Some(Trial::Failed(failure.outcome.label().to_owned())),
         Outcome::Ok
         | Outcome::ClientFault
         | Outcome::Auth
+        | Outcome::Forbidden
         | Outcome::Quota
         | Outcome::Cancelled
         | Outcome::ContentFilter
         | Outcome::ContextTooLong
-        | Outcome::ModelNotFound => None,
+        | Outcome::ModelNotFound
+        | Outcome::Resting => None,
     }
 }
 
@@ -182,6 +184,9 @@ impl Gateway {
             report.resident = resident;
         });
         let Some(change) = change else { return };
+        if change.to.is_well() {
+            self.forgive_local();
+        }
         let (level, reason) = match change.to {
             State::Held => (Level::ERROR, format!("{}. {}", change.reason, machine.status().remedy())),
             State::Down | State::Degraded => (Level::WARN, change.reason),

@@ -124,7 +124,11 @@ impl Families {
     }
 
     fn register_targets(&self, registry: &mut Registry) {
-        registry.register("bifrost_attempts", "Calls of providers, by what became of them", self.attempts.clone());
+        registry.register(
+            "bifrost_attempts",
+            "Calls of providers, by what became of them; those `resting` were not made",
+            self.attempts.clone(),
+        );
         registry.register(
             "bifrost_retries",
             "Calls of a target that the exchange had asked before",

@@ -7,7 +7,7 @@ mod families;
 mod labels;
 
 use super::names::{Names, well_known};
-use super::{BreakerState, Event, ExchangeRecord, Operation};
+use super::{AttemptRecord, BreakerState, Event, ExchangeRecord, Operation};
 use crate::chat::{Loss, Usage};
 use families::Families;
 use labels::{
@@ -95,17 +95,19 @@ impl Metrics {
     }
 
     fn attempts(&self, record: &ExchangeRecord) {
-        let mut before: Option<Arc<str>> = None;
+        let mut before: Option<&AttemptRecord> = None;
         for attempt in &record.attempts {
             let provider = self.providers.label(&attempt.provider);
             let labels = AttemptLabels { provider: Arc::clone(&provider), outcome: attempt.outcome };
             self.families.attempts.get_or_create(&labels).inc();
-            if attempt.retry {
-                self.families.retries.get_or_create(&ProviderLabels { provider: Arc::clone(&provider) }).inc();
-            } else if let Some(from) = before {
+            if let Some(before) = before.filter(|before| !before.is_same_target(attempt)) {
+                let from = self.providers.label(&before.provider);
                 self.families.fallbacks.get_or_create(&FallbackLabels { from, to: Arc::clone(&provider) }).inc();
             }
-            before = Some(provider);
+            if attempt.retry {
+                self.families.retries.get_or_create(&ProviderLabels { provider }).inc();
+            }
+            before = Some(attempt);
         }
     }
 

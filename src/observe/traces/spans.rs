@@ -1,4 +1,5 @@
-//! From finished exchanges to spans: one for the exchange, and beneath it one for each attempt.
+//! From finished exchanges to spans: one for the exchange, and beneath it one for each call of a provider. A target that was
+//! not called because it rests is an event of the exchange.
 //!
 //! Names and attributes are those of the semantic conventions for generative AI where they have one
 //! (`docs/gen-ai/gen-ai-spans.md` of open-telemetry/semantic-conventions-genai), `bifrost.*` for the rest. Content is never
@@ -6,8 +7,8 @@
 
 use super::context::TraceContext;
 use super::otlp::{
-    AnyValue, ExportTraceServiceRequest, KeyValue, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanKind, Status,
-    StatusCode, Value,
+    AnyValue, ExportTraceServiceRequest, KeyValue, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanEvent,
+    SpanKind, Status, StatusCode, Value,
 };
 use crate::observe::names::well_known;
 use crate::observe::{AttemptRecord, ExchangeRecord};
@@ -38,7 +39,11 @@ pub(super) fn encode(records: &[Arc<ExchangeRecord>]) -> Vec<u8> {
 
 /// How many spans the exchange is told in.
 pub(super) fn count(record: &ExchangeRecord) -> u64 {
-    1 + record.attempts.len() as u64
+    1 + record.attempts.iter().filter(|attempt| was_called(attempt)).count() as u64
+}
+
+fn was_called(attempt: &AttemptRecord) -> bool {
+    attempt.outcome != RESTING
 }
 
 #[derive(Default)]
@@ -70,9 +75,15 @@ fn of_exchange(record: &ExchangeRecord, trace: &TraceContext) -> Vec<Span> {
         start_time_unix_nano: unix_nanos(record.started),
         end_time_unix_nano: unix_nanos(end),
         attributes: exchange_attributes(record),
+        events: record
+            .attempts
+            .iter()
+            .filter(|attempt| !was_called(attempt))
+            .map(|it| passed_over(record, it))
+            .collect(),
         status: record.error_type().map(|_| Status { code: StatusCode::Error.into() }),
     };
-    let attempts = record.attempts.iter().map(|attempt| {
+    let attempts = record.attempts.iter().filter(|attempt| was_called(attempt)).map(|attempt| {
         let start = record.started + attempt.began;
         // An attempt is settled at the first content of its stream, and goes on to the end of it.
         let streams = record.stream && attempt.outcome == OK;
@@ -85,6 +96,7 @@ fn of_exchange(record: &ExchangeRecord, trace: &TraceContext) -> Vec<Span> {
             start_time_unix_nano: unix_nanos(start),
             end_time_unix_nano: unix_nanos(if streams { end } else { start + Duration::from_millis(attempt.millis) }),
             attributes: attempt_attributes(record, attempt),
+            events: Vec::new(),
             status: (attempt.outcome != OK).then(|| Status { code: StatusCode::Error.into() }),
         }
     });
@@ -95,6 +107,19 @@ fn of_exchange(record: &ExchangeRecord, trace: &TraceContext) -> Vec<Span> {
 
 /// The outcome of an attempt that answered.
 const OK: &str = "ok";
+/// The outcome of a target that was not called, because it rests.
+const RESTING: &str = "resting";
+
+fn passed_over(record: &ExchangeRecord, attempt: &AttemptRecord) -> SpanEvent {
+    let mut attributes = Attributes::default();
+    attributes.put("gen_ai.provider.name", well_known(&attempt.provider));
+    attributes.put("gen_ai.request.model", attempt.model.as_str());
+    SpanEvent {
+        time_unix_nano: unix_nanos(record.started + attempt.began),
+        name: "bifrost.target.resting".to_owned(),
+        attributes: attributes.0,
+    }
+}
 
 /// `{gen_ai.operation.name} {gen_ai.request.model}`.
 fn name(record: &ExchangeRecord, model: &str) -> String {

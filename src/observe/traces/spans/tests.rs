@@ -131,6 +131,18 @@ fn an_exchange_that_failed_or_was_left_is_an_error() {
 }
 
 #[test]
+fn a_target_that_rests_is_an_event_and_no_call() {
+    let mut record = record();
+    record.attempts[0].outcome = "resting";
+    assert_eq!(count(&record), 2);
+    let spans = spans(record);
+    let [answered, exchange] = spans.as_slice() else { panic!("{spans:?}") };
+    assert_eq!(answered.name, "chat gemini-model");
+    assert_eq!(exchange.events[0].name, "bifrost.target.resting");
+    assert_eq!(exchange.events[0].time_unix_nano, exchange.start_time_unix_nano + 1_000_000);
+}
+
+#[test]
 fn without_a_caller_the_exchange_is_the_root() {
     let spans = spans(ExchangeRecord { trace: Some(TraceContext::of(None)), ..record() });
     assert!(spans[2].parent_span_id.is_empty() && spans[2].trace_id != [0; 16]);
