@@ -3,7 +3,7 @@
 //! `bifrost_*` for the rest. Every label has a bounded set of values.
 
 use super::names::Names;
-use super::{ExchangeRecord, Operation};
+use super::{BreakerState, Event, ExchangeRecord, Operation};
 use crate::chat::Loss;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -82,6 +82,25 @@ struct AttemptLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BreakerLabels {
+    provider: Arc<str>,
+    model: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BreakerChangeLabels {
+    provider: Arc<str>,
+    from: &'static str,
+    to: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyRestLabels {
+    provider: Arc<str>,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LossLabels {
     field: &'static str,
 }
@@ -117,6 +136,10 @@ pub(super) struct Metrics {
     attempts: Family<AttemptLabels, Counter>,
     losses: Family<LossLabels, Counter>,
     in_flight: Gauge,
+    streams_open: Gauge,
+    breaker_state: Family<BreakerLabels, Gauge>,
+    breaker_changes: Family<BreakerChangeLabels, Counter>,
+    key_rests: Family<KeyRestLabels, Counter>,
     overhead: Histogram,
     reloads: Family<ReloadLabels, Counter>,
     last_reload_successful: Gauge,
@@ -136,6 +159,16 @@ impl Drop for InFlight {
     }
 }
 
+/// One stream that a client reads.
+#[derive(Debug)]
+pub struct OpenStream(Gauge);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Metrics {
     /// All metrics at zero; `log_dropped` is counted by the log.
     pub(super) fn new(log_dropped: Counter) -> Self {
@@ -150,6 +183,10 @@ impl Metrics {
             attempts: Family::default(),
             losses: Family::default(),
             in_flight: Gauge::default(),
+            streams_open: Gauge::default(),
+            breaker_state: Family::default(),
+            breaker_changes: Family::default(),
+            key_rests: Family::default(),
             overhead: Histogram::new(OVERHEAD),
             reloads: Family::default(),
             last_reload_successful: Gauge::default(),
@@ -172,6 +209,22 @@ impl Metrics {
         );
         registry.register("bifrost_requests", "Exchanges that ended, by what the client got", self.requests.clone());
         registry.register("bifrost_requests_in_flight", "Exchanges that have not ended", self.in_flight.clone());
+        registry.register("bifrost_streams_open", "Streams that clients are reading", self.streams_open.clone());
+        registry.register(
+            "bifrost_breaker_state",
+            "State of a target's circuit breaker: 0 closed, 1 half-open, 2 open; absent until it changed once",
+            self.breaker_state.clone(),
+        );
+        registry.register(
+            "bifrost_breaker_changes",
+            "How often circuit breakers went from one state to another",
+            self.breaker_changes.clone(),
+        );
+        registry.register(
+            "bifrost_key_rests",
+            "How often a key was put aside, by the outcome that was the reason",
+            self.key_rests.clone(),
+        );
         registry.register("bifrost_attempts", "Calls of providers, by what became of them", self.attempts.clone());
         registry.register_with_unit(
             "bifrost_overhead",
@@ -289,6 +342,35 @@ impl Metrics {
             labels.gen_ai_token_type = "output";
             self.tokens.get_or_create(&labels).observe(usage.output as f64);
         }
+    }
+
+    /// Counts what happened beside the exchanges.
+    pub(super) fn happened(&self, event: &Event<'_>) {
+        match *event {
+            Event::Breaker { provider, model, known_model, from, to, .. } => {
+                self.breaker_changed(provider, Some(model).filter(|_| known_model), from, to);
+            }
+            Event::KeyRested { provider, reason, .. } => {
+                let provider = self.providers.label(provider);
+                self.key_rests.get_or_create(&KeyRestLabels { provider, reason }).inc();
+            }
+        }
+    }
+
+    fn breaker_changed(&self, provider: &str, model: Option<&str>, from: BreakerState, to: BreakerState) {
+        let provider = self.providers.label(provider);
+        let changed = BreakerChangeLabels { provider: Arc::clone(&provider), from: from.name(), to: to.name() };
+        self.breaker_changes.get_or_create(&changed).inc();
+        // Targets that share the label `other` would overwrite each other's state.
+        if let Some(model) = model.map(|model| self.models.label(model)).filter(|model| !self.models.is_other(model)) {
+            self.breaker_state.get_or_create(&BreakerLabels { provider, model }).set(to.level());
+        }
+    }
+
+    /// Counts a stream to a client as open.
+    pub(super) fn open_stream(&self) -> OpenStream {
+        self.streams_open.inc();
+        OpenStream(self.streams_open.clone())
     }
 
     /// Counts a request as in flight.

@@ -2,14 +2,16 @@
 //! disagree. Nothing here holds content or a secret.
 
 mod access;
+mod event;
 mod log;
 mod metrics;
 mod names;
 mod record;
 mod ring;
 
+pub use event::{BreakerState, Event};
 pub use log::{Log, LogError};
-pub use metrics::InFlight;
+pub use metrics::{InFlight, OpenStream};
 pub use record::{AttemptRecord, ErrorRecord, ExchangeRecord, Operation};
 
 use crate::config::LogSettings;
@@ -45,9 +47,20 @@ impl Observer {
         self.ring.push(record);
     }
 
+    /// Something happened that is no exchange of its own: the only way in. Never waits for anybody.
+    pub fn tell(&self, event: Event<'_>) {
+        self.metrics.happened(&event);
+        event.log();
+    }
+
     /// Counts a request as in flight for as long as the guard lives.
     pub fn in_flight(&self) -> InFlight {
         self.metrics.in_flight()
+    }
+
+    /// Counts a stream to a client as open for as long as the guard lives.
+    pub fn open_stream(&self) -> OpenStream {
+        self.metrics.open_stream()
     }
 
     /// The finished exchanges that are remembered, the newest first.

@@ -28,6 +28,11 @@ impl Names {
         Arc::clone(&self.other)
     }
 
+    /// True for the label that stands for all the rest.
+    pub(super) fn is_other(&self, label: &Arc<str>) -> bool {
+        Arc::ptr_eq(label, &self.other)
+    }
+
     /// The label of `name`.
     pub(super) fn label(&self, name: &str) -> Arc<str> {
         if let Some(label) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(name) {

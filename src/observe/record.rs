@@ -83,6 +83,10 @@ pub struct ExchangeRecord {
     pub upstream: Option<Duration>,
     /// From the request's head to the first content of a stream.
     pub first_token: Option<Duration>,
+    /// From the request's head to the last content of a stream.
+    pub last_token: Option<Duration>,
+    /// Events of the answering provider's stream that could not be read, and were left out.
+    pub skipped: u64,
     /// The gateway's own share of `total`.
     pub overhead: Option<Duration>,
     /// Size of the client's body in bytes.
@@ -106,6 +110,12 @@ pub struct AttemptRecord {
     pub outcome: &'static str,
     /// The HTTP status that the provider answered with.
     pub status: Option<u16>,
+    /// The same target was asked before by this exchange.
+    pub retry: bool,
+    /// What was waited for before it was asked: a place, a backoff, the provider's own `Retry-After`.
+    pub waited: Duration,
+    /// From the request's head to the call.
+    pub began: Duration,
     /// How long it took, in milliseconds.
     pub millis: u64,
     /// What the provider said went wrong; no content of the client's.
@@ -183,6 +193,8 @@ impl Default for ExchangeRecord {
             total: Duration::ZERO,
             upstream: None,
             first_token: None,
+            last_token: None,
+            skipped: 0,
             overhead: None,
             bytes_in: 0,
             bytes_out: 0,
@@ -196,6 +208,13 @@ impl ExchangeRecord {
     /// The record of an exchange that begins now. It counts as cancelled until somebody writes down how it ended.
     pub fn begin(id: String, ingress: DialectId, operation: Operation, local_only: bool) -> Self {
         Self { id, started: SystemTime::now(), ingress, operation, local_only, cancelled: true, ..Self::default() }
+    }
+
+    /// The target that should have answered, when another one did.
+    pub fn fell_back_from(&self) -> Option<&AttemptRecord> {
+        let first = self.attempts.first()?;
+        let (provider, model) = (self.provider.as_ref()?, self.model.as_ref()?);
+        (first.provider != *provider || first.model != *model).then_some(first)
     }
 
     /// The status for counting: one that was never sent is nginx's 499, "client closed request".
@@ -281,6 +300,8 @@ impl Serialize for ExchangeRecord {
         map.serialize_entry("total_ms", &millis(self.total))?;
         map.serialize_entry("upstream_ms", &self.upstream.map(millis))?;
         map.serialize_entry("first_token_ms", &self.first_token.map(millis))?;
+        map.serialize_entry("last_token_ms", &self.last_token.map(millis))?;
+        map.serialize_entry("skipped", &self.skipped)?;
         map.serialize_entry("overhead_us", &self.overhead.map(|time| time.as_micros() as u64))?;
         map.serialize_entry("bytes_in", &self.bytes_in)?;
         map.serialize_entry("bytes_out", &self.bytes_out)?;
@@ -296,11 +317,14 @@ fn millis(time: Duration) -> f64 {
 
 impl Serialize for AttemptRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(6))?;
+        let mut map = serializer.serialize_map(Some(9))?;
         map.serialize_entry("provider", &self.provider)?;
         map.serialize_entry("model", &self.model)?;
         map.serialize_entry("outcome", self.outcome)?;
         map.serialize_entry("status", &self.status)?;
+        map.serialize_entry("retry", &self.retry)?;
+        map.serialize_entry("waited_ms", &millis(self.waited))?;
+        map.serialize_entry("began_ms", &millis(self.began))?;
         map.serialize_entry("ms", &self.millis)?;
         map.serialize_entry("error", &self.error)?;
         map.end()
