@@ -9,7 +9,7 @@ mod support {
     pub mod gateway;
 }
 
-mod faults {
+mod fault_cases {
     mod breaker;
     mod budget;
     mod cancellation;

@@ -130,9 +130,7 @@ impl Refusal {
                 (429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota).", json!([]))
             }
             Self::UsedUp => (429, "RESOURCE_EXHAUSTED", "You exceeded your current quota.", quota),
-            Self::BadKey => {
-                (400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", bad_key)
-            }
+            Self::BadKey => (400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", bad_key),
             Self::Forbidden => (403, "PERMISSION_DENIED", "The caller does not have permission", json!([])),
             Self::TooLong => (
                 400,
@@ -150,9 +148,7 @@ impl Refusal {
             }
             Self::BadRequest => (400, "INVALID_ARGUMENT", "Invalid value at 'contents[0]'", json!([])),
             Self::Internal => (500, "INTERNAL", "An internal error has occurred.", json!([])),
-            Self::Overloaded => {
-                (503, "UNAVAILABLE", "The model is overloaded. Please try again later.", json!([]))
-            }
+            Self::Overloaded => (503, "UNAVAILABLE", "The model is overloaded. Please try again later.", json!([])),
         };
         (code, json!({"error": {"code": code, "message": message, "status": status, "details": details}}))
     }
@@ -161,8 +157,7 @@ impl Refusal {
 /// Gemini's way to say when to come back, as in `0.3s`: in the body.
 pub fn gemini_retry_info(delay: &str) -> Reply {
     let (status, mut body) = Refusal::Throttled.form(Gemini);
-    body["error"]["details"] =
-        json!([{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}]);
+    body["error"]["details"] = json!([{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}]);
     Reply::json(status, &body)
 }
 
@@ -222,10 +217,8 @@ impl Stream {
                     "id": "msg_1", "type": "message", "role": "assistant", "model": self.model, "content": [],
                     "stop_reason": null, "stop_sequence": null, "usage": usage,
                 });
-                self.named("message_start", &json!({"message": message})).named(
-                    "content_block_start",
-                    &json!({"index": 0, "content_block": {"type": "text", "text": ""}}),
-                )
+                self.named("message_start", &json!({"message": message}))
+                    .named("content_block_start", &json!({"index": 0, "content_block": {"type": "text", "text": ""}}))
             }
             Gemini => {
                 let opening = json!({
@@ -249,10 +242,9 @@ impl Stream {
     pub fn text(self, text: &str) -> Self {
         match self.dialect {
             OpenAiChat => self.chunk(&json!({"content": text}), &Value::Null),
-            Anthropic => self.named(
-                "content_block_delta",
-                &json!({"index": 0, "delta": {"type": "text_delta", "text": text}}),
-            ),
+            Anthropic => {
+                self.named("content_block_delta", &json!({"index": 0, "delta": {"type": "text_delta", "text": text}}))
+            }
             Gemini => {
                 let content = json!({"role": "model", "parts": [{"text": text}]});
                 self.candidate(&json!({"content": content, "index": 0}))

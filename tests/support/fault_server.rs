@@ -188,7 +188,8 @@ impl Reply {
         if self.chunked {
             text.push_str("transfer-encoding: chunked\r\n\r\n");
         } else {
-            let length: usize = self.steps.iter().map(|step| if let Step::Body(bytes) = step { bytes.len() } else { 0 }).sum();
+            let length: usize =
+                self.steps.iter().map(|step| if let Step::Body(bytes) = step { bytes.len() } else { 0 }).sum();
             text.push_str(&format!("content-length: {length}\r\n\r\n"));
         }
         text.into()

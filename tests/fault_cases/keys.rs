@@ -22,7 +22,9 @@ async fn server(dialect: DialectId, script: impl Fn(&str, &str) -> Option<Reply>
 /// `a`, `b`, or nothing.
 fn key(asked: &Asked) -> &'static str {
     let shown = ["authorization", "x-api-key", "x-goog-api-key"].map(|name| asked.header(name)).concat();
-    KEYS.iter().find(|(_, secret)| shown.contains(secret)).map_or("", |(name, _)| if *name == "KEY_A" { "a" } else { "b" })
+    KEYS.iter()
+        .find(|(_, secret)| shown.contains(secret))
+        .map_or("", |(name, _)| if *name == "KEY_A" { "a" } else { "b" })
 }
 
 /// The model in the body, or in Gemini's path.
@@ -75,12 +77,15 @@ async fn the_only_key_is_refused_and_the_next_target_is_asked() {
         let told = ask(&gateway, dialect, "pair", false).await;
         told.answered_by("second/n");
         assert_eq!((told.attempts(), first.count()), (vec!["first/m auth".to_owned(), "second/n ok".into()], 1));
-        // A key that is dead is not shown again; the client hears why nobody answers.
-        let told = ask(&gateway, dialect, "first/m", false).await;
-        assert!([401, 503].contains(&told.status), "{told:?}");
-        let said = told.error()["message"].as_str().unwrap().to_owned();
-        assert!(said.contains("key") && !told.text().contains("key-aaa-1"), "{told:?}");
+        // A key that is dead is not shown again while somebody else answers.
+        ask(&gateway, dialect, "pair", false).await.answered_by("second/n");
         assert_eq!(first.count(), 1);
+        // Where nobody else does it is tried all the same, for keys are mended elsewhere; the client hears of the key.
+        let told = ask(&gateway, dialect, "first/m", false).await;
+        assert!([400, 401].contains(&told.status), "{told:?}");
+        let said = told.error()["message"].as_str().unwrap().to_ascii_lowercase();
+        assert!(said.contains("key") && !told.text().contains("key-aaa-1"), "{told:?}");
+        assert_eq!(first.count(), 2);
     }
 }
 
@@ -90,20 +95,19 @@ async fn all_keys_are_refused_and_nobody_is_left() {
     let gateway = start(OpenAiChat, &first, BOTH, "");
     for ingress in DIALECTS {
         let told = ask(&gateway, ingress, "first/m", false).await;
-        assert!([401, 503].contains(&told.status), "{told:?}");
+        assert_eq!(told.status, 401, "{told:?}");
         assert!(told.error()["message"].as_str().unwrap().contains("key"), "{told:?}");
     }
-    let mut keys = first.asked().iter().map(key).collect::<Vec<_>>();
-    keys.sort_unstable();
-    assert_eq!(keys, ["a", "b"], "each once");
+    let keys: String = first.asked().iter().map(key).collect();
+    assert!(keys.starts_with("ab") || keys.starts_with("ba"), "each is tried first: {keys}");
+    assert_eq!(keys.len(), 2 + DIALECTS.len() - 1, "then one of them for each request, and not all: {keys}");
 }
 
 #[tokio::test]
 async fn a_key_that_may_not_use_a_model_rests_for_that_model_only() {
     for dialect in DIALECTS {
-        let forbidden = move |key: &str, model: &str| {
-            (key == "a" && model == "m").then(|| Refusal::Forbidden.reply(dialect))
-        };
+        let forbidden =
+            move |key: &str, model: &str| (key == "a" && model == "m").then(|| Refusal::Forbidden.reply(dialect));
         let first = server(dialect, forbidden).await;
         let gateway = start(dialect, &first, MOSTLY_A, "");
         for model in ["m", "m", "other", "m", "other"] {

@@ -76,8 +76,8 @@ async fn the_status_is_that_of_the_most_useful_error() {
     assert_eq!(status(busy(), of(Refusal::Internal)).await, 429);
     // A wrong request is the client's to mend.
     assert_eq!(status(of(Refusal::Internal), of(Refusal::BadRequest)).await, 400);
-    // A key of the gateway's own is nothing that the client can mend while another target is only busy.
-    assert_eq!(status(of(Refusal::Overloaded), of(Refusal::BadKey)).await, 503);
+    // A bad key is mended by somebody; a server that is down mends itself.
+    assert_eq!(status(of(Refusal::Overloaded), of(Refusal::BadKey)).await, 401);
 }
 
 #[tokio::test]

@@ -11,8 +11,11 @@ use std::time::Duration;
 async fn the_budget_ends_the_search_for_a_target_that_answers() {
     for stream in [false, true] {
         let silent = Reply::silence();
-        let servers =
-            [FaultServer::always(silent.clone()).await, FaultServer::always(silent.clone()).await, FaultServer::always(silent).await];
+        let servers = [
+            FaultServer::always(silent.clone()).await,
+            FaultServer::always(silent.clone()).await,
+            FaultServer::always(silent).await,
+        ];
         let mut config = QUICK.to_owned();
         for (name, server) in ["first", "second", "third"].iter().zip(&servers) {
             config += &provider(name, OpenAiChat, server);
@@ -36,7 +39,8 @@ async fn the_budget_ends_the_search_for_a_target_that_answers() {
 async fn the_budget_ends_the_retries_of_a_target() {
     let first = FaultServer::always(Refusal::Overloaded.reply(OpenAiChat)).await;
     let retry = "[retry]\nattempts = 10\nbase = \"400ms\"\ncap = \"400ms\"\n";
-    let config = format!("{retry}{}{}", provider("first", OpenAiChat, &first), deadlines("first", "budget = \"300ms\""));
+    let config =
+        format!("{retry}{}{}", provider("first", OpenAiChat, &first), deadlines("first", "budget = \"300ms\""));
     let gateway = Gateway::start(&config);
     let told = ask(&gateway, OpenAiChat, "first/m", false).await;
     assert_eq!(told.status, 503, "what it said is more useful than that the time is over: {told:?}");

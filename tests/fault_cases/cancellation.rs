@@ -115,8 +115,7 @@ async fn who_leaves_during_a_wait_is_not_asked_for_again() {
 async fn who_leaves_is_no_longer_in_flight() {
     let first = FaultServer::always(Reply::silence()).await;
     let gateway = super::client::with_one(OpenAiChat, &first, "");
-    let asking: Vec<_> =
-        (0..8).map(|_| tokio::spawn(request(&gateway, OpenAiChat, "first/m", true).send())).collect();
+    let asking: Vec<_> = (0..8).map(|_| tokio::spawn(request(&gateway, OpenAiChat, "first/m", true).send())).collect();
     first.nth(7).await;
     assert_eq!(in_flight(&gateway).await, 8);
     for asking in asking {

@@ -31,7 +31,11 @@ async fn flapping() -> (FaultServer, Arc<AtomicBool>) {
     let mended = Arc::new(AtomicBool::new(false));
     let is_mended = Arc::clone(&mended);
     let server = FaultServer::start(move |_| {
-        if is_mended.load(Ordering::SeqCst) { whole(OpenAiChat, "m", "back") } else { Refusal::Internal.reply(OpenAiChat) }
+        if is_mended.load(Ordering::SeqCst) {
+            whole(OpenAiChat, "m", "back")
+        } else {
+            Refusal::Internal.reply(OpenAiChat)
+        }
     })
     .await;
     (server, mended)

@@ -46,9 +46,13 @@ async fn without_the_field_the_body_is_the_clients_own() {
     told.answered_by("second/n");
     for (server, model) in [(&first, "m"), (&second, "n")] {
         let sent = String::from_utf8(server.nth(0).await.body.to_vec()).unwrap();
-        let expected = json!({"model": model, "zebra": [1, 2.5], "messages": [{"role": "user", "content": "H\u{e9}llo"}]});
+        let expected =
+            json!({"model": model, "zebra": [1, 2.5], "messages": [{"role": "user", "content": "H\u{e9}llo"}]});
         assert_eq!(serde_json::from_str::<Value>(&sent).unwrap(), expected, "{sent}");
-        assert!(sent.contains(r#""zebra":[1,  2.50e0],"messages":[{"role":"user","content":"H\u00e9llo"}] }"#), "{sent}");
+        assert!(
+            sent.contains(r#""zebra":[1,  2.50e0],"messages":[{"role":"user","content":"H\u00e9llo"}] }"#),
+            "{sent}"
+        );
     }
 }
 
@@ -71,7 +75,8 @@ async fn an_entry_that_is_unknown_is_the_clients_mistake() {
     let (first, second) = servers(OpenAiChat, false).await;
     let gateway = with_two(OpenAiChat, &first, &second, "");
     for ingress in DIALECTS {
-        let wrong = [json!(["second/n", "nonsense"]), json!("second/n"), json!([5]), json!({"model": "second/n"}), json!([""])];
+        let wrong =
+            [json!(["second/n", "nonsense"]), json!("second/n"), json!([5]), json!({"model": "second/n"}), json!([""])];
         for fallbacks in wrong {
             let told = ask_with(&gateway, ingress, false, fallbacks.clone()).await;
             assert_eq!(told.status, 400, "{fallbacks}: {told:?}");

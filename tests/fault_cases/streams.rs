@@ -89,7 +89,8 @@ async fn an_end_without_its_marker_but_with_a_finish_reason_is_complete() {
     for dialect in DIALECTS {
         let unmarked = Stream::of(dialect, "m").opening().text("one").stop();
         // In good order, and by closing without a last chunk, as some servers do.
-        for reply in [unmarked.reply(), Stream::of(dialect, "m").opening().text("one").stop().step(Step::Close).reply()] {
+        for reply in [unmarked.reply(), Stream::of(dialect, "m").opening().text("one").stop().step(Step::Close).reply()]
+        {
             let first = FaultServer::always(reply).await;
             let gateway = with_one(dialect, &first, "");
             for ingress in DIALECTS {

@@ -111,7 +111,8 @@ async fn a_port_where_nobody_listens_is_tried_three_times() {
 async fn how_often_is_declared() {
     for (attempts, calls) in [(0, 1), (1, 2), (4, 5)] {
         let first = FaultServer::always(Refusal::Internal.reply(OpenAiChat)).await;
-        let config = format!("[retry]\nattempts = {attempts}\nbase = \"5ms\"\n{}", provider("first", OpenAiChat, &first));
+        let config =
+            format!("[retry]\nattempts = {attempts}\nbase = \"5ms\"\n{}", provider("first", OpenAiChat, &first));
         let gateway = Gateway::start(&config);
         let told = ask(&gateway, OpenAiChat, "first/m", false).await;
         assert_eq!((first.count(), told.attempts().len()), (calls, calls));
@@ -165,7 +166,9 @@ async fn a_wrong_request_is_returned_at_once_in_the_providers_own_words() {
 async fn a_500_of_the_local_server_for_bad_input_trips_nothing() {
     let bad = Reply::whole(500, "text/plain; charset=utf-8", "Internal Server Error");
     let local = FaultServer::start(move |asked| match asked.path.as_str() {
-        "/v1/models" => Reply::json(200, &serde_json::json!({"object": "list", "data": [{"id": "m", "object": "model"}]})),
+        "/v1/models" => {
+            Reply::json(200, &serde_json::json!({"object": "list", "data": [{"id": "m", "object": "model"}]}))
+        }
         "/health" => Reply::json(200, &serde_json::json!({"status": "healthy", "model_loaded": true})),
         _ if asked.json()["response_format"].is_object() => bad.clone(),
         "/v1/chat/completions" => whole(OpenAiChat, "m", "fine"),

@@ -58,13 +58,10 @@ pub fn request(gateway: &Gateway, dialect: DialectId, model: &str, stream: bool)
 pub fn question(dialect: DialectId, model: &str, stream: bool) -> (String, Value) {
     let messages = json!([{"role": "user", "content": "Hello"}]);
     match dialect {
-        OpenAiChat => {
-            ("/v1/chat/completions".into(), json!({"model": model, "messages": messages, "stream": stream}))
+        OpenAiChat => ("/v1/chat/completions".into(), json!({"model": model, "messages": messages, "stream": stream})),
+        Anthropic => {
+            ("/v1/messages".into(), json!({"model": model, "max_tokens": 99, "messages": messages, "stream": stream}))
         }
-        Anthropic => (
-            "/v1/messages".into(),
-            json!({"model": model, "max_tokens": 99, "messages": messages, "stream": stream}),
-        ),
         Gemini => {
             let verb = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
             let contents = json!([{"role": "user", "parts": [{"text": "Hello"}]}]);
@@ -155,10 +152,13 @@ impl Told {
 
     /// The content of an answer put together, streamed or whole.
     pub fn content(&self) -> String {
-        if self.header("content-type").starts_with("application/json") {
-            return self.content_of(&self.json());
-        }
-        self.events().iter().map(|event| self.content_of(event)).collect()
+        self.parts().iter().map(|part| self.content_of(part)).collect()
+    }
+
+    /// The events of a stream, or the one value of a whole answer.
+    fn parts(&self) -> Vec<Value> {
+        let whole = self.header("content-type").starts_with("application/json");
+        if whole { vec![self.json()] } else { self.events() }
     }
 
     fn content_of(&self, value: &Value) -> String {
@@ -175,22 +175,17 @@ impl Told {
 
     /// The stop reason, and with it a complete answer.
     pub fn is_complete(&self) -> bool {
-        let events = if self.header("content-type").starts_with("application/json") {
-            vec![self.json()]
-        } else {
-            self.events()
-        };
         let reason = |event: &Value| match self.dialect {
             OpenAiChat => event["choices"][0]["finish_reason"].is_string(),
             Anthropic => event["stop_reason"].is_string() || event["delta"]["stop_reason"].is_string(),
             Gemini => event["candidates"][0]["finishReason"].is_string(),
         };
-        self.whole && self.stream_error().is_none() && events.iter().any(reason)
+        self.whole && self.stream_error().is_none() && self.parts().iter().any(reason)
     }
 
     /// The error that ends a stream, in the client's dialect and as its last word.
     pub fn stream_error(&self) -> Option<Value> {
-        let events = self.events();
+        let events = self.parts();
         let at = events.iter().position(|event| !event["error"].is_null())?;
         assert_eq!(at, events.len() - 1, "something follows the error: {self:?}");
         let error = &events[at]["error"];

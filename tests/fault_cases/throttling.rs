@@ -18,55 +18,65 @@ fn in_seconds(seconds: u64) -> OffsetDateTime {
     then.replace_nanosecond(0).unwrap()
 }
 
-/// Every form in which a provider says when to come back, and the least wait that it asks for.
-fn forms() -> Vec<(&'static str, DialectId, Reply, Duration)> {
-    let millis = Duration::from_millis;
-    let http_date = in_seconds(2).format(&Rfc2822).unwrap().replace("+0000", "GMT");
-    let of_openai = |form: &'static str, name: &'static str, value: &str, wait| {
-        (form, OpenAiChat, throttled(OpenAiChat).header(name, value), wait)
-    };
-    let reset = |form: &'static str, what: &str, value: &str, wait| {
-        let (remaining, reset) = match what {
-            "requests" => ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
-            _ => ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
-        };
-        (form, OpenAiChat, throttled(OpenAiChat).header(remaining, "0").header(reset, value), wait)
-    };
-    vec![
-        of_openai("seconds", "retry-after", "1", millis(1_000)),
-        of_openai("a date", "retry-after", &http_date, millis(500)),
-        of_openai("milliseconds", "retry-after-ms", "400", millis(400)),
-        reset("OpenAI's requests", "requests", "400ms", millis(400)),
-        reset("Groq's tokens", "tokens", "0.4521s", millis(452)),
-        reset("OpenAI's minutes", "requests", "0m1s", millis(1_000)),
-        reset("Azure's bare seconds", "requests", "1", millis(1_000)),
-        ("Anthropic's seconds", Anthropic, throttled(Anthropic).header("retry-after", "1"), millis(1_000)),
-        (
-            "Anthropic's reset",
-            Anthropic,
-            throttled(Anthropic)
-                .header("anthropic-ratelimit-requests-remaining", "0")
-                .header("anthropic-ratelimit-requests-reset", in_seconds(2).format(&Rfc3339).unwrap()),
-            millis(500),
-        ),
-        ("Gemini's RetryInfo", Gemini, gemini_retry_info("0.4s"), millis(400)),
-    ]
+/// A form in which a provider says when to come back.
+struct Form {
+    name: &'static str,
+    dialect: DialectId,
+    /// The least wait that it asks for.
+    least: Duration,
+    /// Made when it is needed: some forms name a point in time.
+    reply: fn() -> Reply,
 }
+
+const fn form(name: &'static str, dialect: DialectId, least_millis: u64, reply: fn() -> Reply) -> Form {
+    Form { name, dialect, least: Duration::from_millis(least_millis), reply }
+}
+
+/// A 429 with a limit of requests or tokens that has none left, and when it has some again.
+fn reset(what: &str, value: &str) -> Reply {
+    let (remaining, reset) = match what {
+        "requests" => ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+        _ => ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+    };
+    throttled(OpenAiChat).header(remaining, "0").header(reset, value)
+}
+
+/// The second begins up to a second before it is over, so that a date two seconds on asks for one at least.
+const FORMS: [Form; 10] = [
+    form("seconds", OpenAiChat, 1_000, || throttled(OpenAiChat).header("retry-after", "1")),
+    form("a date", OpenAiChat, 900, || {
+        let date = in_seconds(2).format(&Rfc2822).unwrap().replace("+0000", "GMT");
+        throttled(OpenAiChat).header("retry-after", date)
+    }),
+    form("milliseconds", OpenAiChat, 400, || throttled(OpenAiChat).header("retry-after-ms", "400")),
+    form("OpenAI's requests", OpenAiChat, 400, || reset("requests", "400ms")),
+    form("OpenAI's minutes", OpenAiChat, 1_000, || reset("requests", "0m1s")),
+    form("Groq's tokens", OpenAiChat, 452, || reset("tokens", "0.4521s")),
+    form("Azure's bare seconds", OpenAiChat, 1_000, || reset("requests", "1")),
+    form("Anthropic's seconds", Anthropic, 1_000, || throttled(Anthropic).header("retry-after", "1")),
+    form("Anthropic's reset", Anthropic, 900, || {
+        throttled(Anthropic)
+            .header("anthropic-ratelimit-requests-remaining", "0")
+            .header("anthropic-ratelimit-requests-reset", in_seconds(2).format(&Rfc3339).unwrap())
+    }),
+    form("Gemini's RetryInfo", Gemini, 400, || gemini_retry_info("0.4s")),
+];
 
 #[tokio::test]
 async fn what_the_provider_asks_for_is_waited_for() {
-    let cases = forms().into_iter().map(|(form, dialect, reply, wait)| async move {
-        for stream in [false, true] {
-            let first = FaultServer::in_turn([reply.clone(), answer(dialect, "m", stream, "here")]).await;
-            let gateway = with_one(dialect, &first, "");
-            let told = ask(&gateway, dialect, "first/m", stream).await;
-            told.answered_by("first/m");
-            assert_eq!(told.attempts(), ["first/m rate_limited", "first/m ok"], "{form}");
-            // A date that came second is in the past by then.
-            let least = if stream && form.contains("date") || form.contains("reset") { Duration::ZERO } else { wait };
-            let gap = first.gaps()[0];
-            assert!(gap >= least && gap < wait + Duration::from_secs(10), "{form}: {gap:?}");
-        }
+    let cases = FORMS.iter().flat_map(|form| [false, true].map(|stream| (form, stream)));
+    let cases = cases.map(|(Form { name, dialect, least, reply }, stream)| async move {
+        let mut refused = false;
+        let first = FaultServer::start(move |_| {
+            if std::mem::replace(&mut refused, true) { answer(*dialect, "m", stream, "here") } else { reply() }
+        })
+        .await;
+        let gateway = with_one(*dialect, &first, "");
+        let told = ask(&gateway, *dialect, "first/m", stream).await;
+        told.answered_by("first/m");
+        assert_eq!(told.attempts(), ["first/m rate_limited", "first/m ok"], "{name}");
+        let gap = first.gaps()[0];
+        assert!(gap >= *least && gap < *least + Duration::from_secs(10), "{name}: {gap:?}");
     });
     futures_util::future::join_all(cases).await;
 }
@@ -159,7 +169,10 @@ async fn a_quota_that_is_used_up_is_not_waited_for() {
 #[tokio::test]
 async fn a_402_is_a_quota_that_is_used_up() {
     // As DeepSeek and OpenRouter say it.
-    let broke = Reply::json(402, &json!({"error": {"message": "Insufficient Balance", "type": "unknown_error", "param": null, "code": "invalid_request_error"}}));
+    let broke = Reply::json(
+        402,
+        &json!({"error": {"message": "Insufficient Balance", "type": "unknown_error", "param": null, "code": "invalid_request_error"}}),
+    );
     let first = FaultServer::always(broke).await;
     let second = FaultServer::always(answer(OpenAiChat, "n", false, "there")).await;
     let gateway = with_two(OpenAiChat, &first, &second, "");
