@@ -210,6 +210,13 @@ impl ExchangeRecord {
         Self { id, started: SystemTime::now(), ingress, operation, local_only, cancelled: true, ..Self::default() }
     }
 
+    /// The target that should have answered, when another one did.
+    pub fn fell_back_from(&self) -> Option<&AttemptRecord> {
+        let first = self.attempts.first()?;
+        let (provider, model) = (self.provider.as_ref()?, self.model.as_ref()?);
+        (first.provider != *provider || first.model != *model).then_some(first)
+    }
+
     /// The status for counting: one that was never sent is nginx's 499, "client closed request".
     pub(super) fn counted_status(&self) -> u16 {
         if self.status == 0 { ErrorKind::Cancelled.status() } else { self.status }

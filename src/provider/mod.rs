@@ -265,6 +265,19 @@ impl Deadlines {
         budget: Duration::from_secs(600),
     };
 
+    /// Each limit but that of connecting, and `longest` at most: a client may shorten what it waits for. The budget is
+    /// for all targets and stays.
+    pub fn at_most(self, longest: Duration) -> Self {
+        Self {
+            connect: self.connect,
+            first_token: self.first_token.min(longest),
+            first_token_reasoning: self.first_token_reasoning.min(longest),
+            idle: self.idle.min(longest),
+            whole_answer: self.whole_answer.min(longest),
+            budget: self.budget,
+        }
+    }
+
     /// For a model server on this machine, which may have to load the model first.
     pub const LOCAL: Self = Self {
         connect: Duration::from_secs(1),

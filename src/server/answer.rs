@@ -1,7 +1,8 @@
 //! A request for an answer: read, planned, asked, and told to the client.
 
 use super::attempt::{Live, Whole};
-use super::exchange::{Exchange, try_targets};
+use super::exchange::Exchange;
+use super::failover::first_answer;
 use super::relay::Relay;
 use super::{Gateway, body, reply};
 use crate::chat::{ChatError, DialectId, Event, Losses};
@@ -54,7 +55,7 @@ pub async fn answer(
 
 /// An error before anything was sent.
 pub fn refuse(exchange: &Exchange, failure: &Failure) -> Response {
-    let mut response = reply::failure(exchange.ingress, failure, &exchange.id);
+    let mut response = reply::failure(exchange.ingress, failure, &exchange.id, &exchange.record().attempts);
     reply::put_upstream(response.headers_mut(), &failure.headers);
     exchange.failed(&failure.error, response.status().as_u16());
     tell(exchange, response.headers_mut());
@@ -82,7 +83,7 @@ pub fn tell(exchange: &Exchange, headers: &mut HeaderMap) {
         let trail: Vec<String> = record.attempts.iter().map(ToString::to_string).collect();
         reply::put(headers, reply::ATTEMPTS, &trail.join(", "));
     }
-    if let (Some(first), Some(_)) = (record.attempts.first().filter(|_| record.attempts.len() > 1), &record.provider) {
+    if let Some(first) = record.fell_back_from() {
         reply::put(headers, reply::FALLBACK, &format!("{}/{}", first.provider, first.model));
     }
     if let Some(overhead) = record.overhead {
@@ -94,7 +95,7 @@ pub fn tell(exchange: &Exchange, headers: &mut HeaderMap) {
 type Trying = Pin<Box<dyn Future<Output = Result<Live, Failure>> + Send>>;
 
 async fn respond(exchange: Arc<Exchange>, plan: Plan) -> Response {
-    let mut trying: Trying = Box::pin(try_targets(Arc::clone(&exchange), plan));
+    let mut trying: Trying = Box::pin(first_answer(Arc::clone(&exchange), plan));
     if !exchange.stream {
         return settled(&exchange, trying.await);
     }

@@ -1,5 +1,6 @@
 //! A changed configuration comes into force whole, or not at all.
 
+use super::keys::KeyPools;
 use super::{Gateway, registry_of, resolve_client_keys};
 use crate::config::{ConfigError, Snapshot, Watch};
 use crate::secret::Secret;
@@ -62,6 +63,7 @@ impl Gateway {
             self.registry.store(registry_of(&snapshot));
         }
         self.observer.config_reloaded(Some(&snapshot.log));
+        self.keys.store(Arc::new(KeyPools::new(&snapshot)));
         self.snapshot.store(Arc::new(snapshot));
         self.apply_mode();
         self.config_error.store(None);

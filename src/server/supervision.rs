@@ -122,18 +122,20 @@ impl Supervision {
 /// What a failed attempt says of the server; nothing where the request itself was at fault.
 pub fn trial_of(failure: &Failure) -> Option<Trial> {
     match failure.outcome {
-        Outcome::RateLimited { .. } | Outcome::Overloaded => Some(Trial::Busy),
+        Outcome::RateLimited | Outcome::Overloaded => Some(Trial::Busy),
         Outcome::Timeout(_) => Some(Trial::TimedOut),
         // The label and not the words: those may quote the request.
         Outcome::UpstreamFault | Outcome::Unreachable => Some(Trial::Failed(failure.outcome.label().to_owned())),
         Outcome::Ok
         | Outcome::ClientFault
         | Outcome::Auth
+        | Outcome::Forbidden
         | Outcome::Quota
         | Outcome::Cancelled
         | Outcome::ContentFilter
         | Outcome::ContextTooLong
-        | Outcome::ModelNotFound => None,
+        | Outcome::ModelNotFound
+        | Outcome::Resting => None,
     }
 }
 
@@ -183,6 +185,9 @@ impl Gateway {
         let Some(change) = change else { return };
         let (from, to, reason, url) = (change.from.name(), change.to.name(), &change.reason, self.local_url());
         self.observer.local_state_changed(from, to);
+        if change.to.is_well() {
+            self.forgive_local();
+        }
         match change.to {
             State::Held => error!(from, to, url, "the local server: {reason}. {}", machine.status().remedy()),
             State::Down | State::Degraded => warn!(from, to, url, "the local server: {reason}"),

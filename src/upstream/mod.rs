@@ -4,7 +4,9 @@ pub mod auth;
 mod call;
 mod client;
 mod outcome;
+mod retry_after;
 
 pub use call::{Answer, AnswerBody, Call};
 pub use client::{Clients, Destination, LocalUrlError};
-pub use outcome::{Disposition, Failure, OriginalError, Outcome, Phase};
+pub use outcome::{Disposition, Failure, KeyFate, OriginalError, Outcome, Phase, Verdict};
+pub use retry_after::{limit_reset, retry_after};
