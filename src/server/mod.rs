@@ -32,6 +32,7 @@ mod signatures;
 mod splice;
 mod supervision;
 mod surroundings;
+mod traces;
 
 pub use listener::BindError;
 
@@ -138,7 +139,7 @@ impl Gateway {
             info!("local-only mode is on: every request goes to {}", gateway.local_url());
         }
         listeners.serve(routes::router(Arc::clone(&gateway)), &server, stop).await;
-        background.cancel();
+        background.end().await;
         Ok(())
     }
 
