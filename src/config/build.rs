@@ -6,7 +6,7 @@ use super::file::{File, LogTable, ServerTable};
 use super::load::local_only_variable;
 use super::parse::nearest;
 use super::values::Span;
-use super::{Inputs, Local, LogSettings, Problem, Server, Snapshot, env, failover, providers};
+use super::{Inputs, Local, LogSettings, Problem, Server, Snapshot, env, failover, providers, traces};
 use crate::provider::facts::Facts;
 use crate::secret::{Resolver, SecretRef};
 use indexmap::{IndexMap, IndexSet};
@@ -118,6 +118,7 @@ pub(super) fn snapshot(
     let retry = failover::retry(&file.retry, &mut findings);
     let breaker = failover::breaker(&file.breaker, &mut findings);
     let log = log(inputs, file.log, &mut findings);
+    let traces = traces::traces(file.traces, server.port, &mut findings);
     near_variables(inputs, &mut findings);
 
     if !findings.problems.is_empty() {
@@ -138,6 +139,7 @@ pub(super) fn snapshot(
         retry,
         breaker,
         log,
+        traces,
         secrets: Arc::new(Resolver::new(Arc::clone(&inputs.environment))),
         warnings: findings.warnings,
     })
@@ -382,6 +384,7 @@ fn check_facts(facts: &IndexMap<String, Facts>, findings: &mut Findings<'_>) {
             ("input_price", facts.input_price),
             ("output_price", facts.output_price),
             ("cache_read_price", facts.cache_read_price),
+            ("cache_write_price", facts.cache_write_price),
         ];
         for (key, price) in prices {
             if price.is_some_and(|price| !price.is_finite() || price < 0.0) {

@@ -47,6 +47,8 @@ pub struct File {
     pub breaker: BreakerTable,
     /// The log.
     pub log: LogTable,
+    /// Traces, for an OpenTelemetry collector. They hold names, times, counts and costs, never content.
+    pub traces: TracesTable,
 }
 
 /// The listener and its guards.
@@ -265,6 +267,18 @@ impl DeadlinesTable {
             budget: of(self.budget, others.budget),
         }
     }
+}
+
+/// Traces, for an OpenTelemetry collector. They hold names, times, counts and costs, never content.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TracesTable {
+    /// The collector's URL (OTLP over HTTP, binary Protobuf), with or without `/v1/traces` at the end, as in
+    /// `http://127.0.0.1:4318`. In local-only mode nothing is sent unless it is a loopback address. Default: none, and no
+    /// traces.
+    pub endpoint: Option<String>,
+    /// Headers that the collector asks for, by name; their values are references. Default: none.
+    pub headers: IndexMap<String, SecretRef>,
 }
 
 impl File {

@@ -13,6 +13,7 @@ mod providers;
 mod show;
 mod snapshot;
 pub mod state;
+mod traces;
 mod values;
 mod watch;
 
@@ -21,5 +22,5 @@ pub use file::DeadlinesTable;
 pub use file::File;
 pub use load::{Flags, Inputs};
 pub use paths::Paths;
-pub use snapshot::{Breaker, Local, LogSettings, OnCloudModel, Retry, Server, Snapshot};
+pub use snapshot::{Breaker, Local, LogSettings, OnCloudModel, Retry, Server, Snapshot, Traces};
 pub use watch::Watch;

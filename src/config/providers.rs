@@ -15,7 +15,7 @@ use reqwest::Url;
 use reqwest::header::{HeaderName, HeaderValue};
 
 /// Headers that the gateway itself must set.
-const OURS: [&str; 6] =
+pub(super) const OURS: [&str; 6] =
     ["host", "content-length", "transfer-encoding", "connection", "content-type", "accept-encoding"];
 /// Headers that usually carry a credential.
 const CREDENTIALS: [&str; 5] = ["authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"];
@@ -90,7 +90,7 @@ fn provider(
         return None;
     }
     let url = match &table.base_url {
-        Some(text) => Some(url(name, text, findings)?),
+        Some(text) => Some(url(&["providers", name, "base_url"], text, "key", findings)?),
         None => None,
     };
     let mut provider = match (row, &url) {
@@ -146,32 +146,31 @@ fn provider(
     Some(provider)
 }
 
-/// Reads a base URL. Its parts are not quoted in errors: it may hold a password.
-fn url(name: &str, text: &str, findings: &mut Findings<'_>) -> Option<Url> {
-    let path = ["providers", name, "base_url"];
+/// Reads a base URL. Its parts are not quoted in errors: it may hold a password, which belongs into the key `secret`.
+pub(super) fn url(path: &[&str], text: &str, secret: &str, findings: &mut Findings<'_>) -> Option<Url> {
     let url = match Url::parse(text.trim()) {
         Ok(url) => url,
         Err(error) => {
-            findings.wrong(&path, format!("not a URL ({error}); expected one as in `http://127.0.0.1:8080/v1`"));
+            findings.wrong(path, format!("not a URL ({error}); expected one as in `http://127.0.0.1:8080`"));
             return None;
         }
     };
     let wrong = match &url {
         url if !matches!(url.scheme(), "http" | "https") || !url.has_host() => {
-            "expected `http://` or `https://` and a host"
+            "expected `http://` or `https://` and a host".to_owned()
         }
         url if !url.username().is_empty() || url.password().is_some() => {
-            "a key does not belong into the URL; use `key`"
+            format!("a key does not belong into the URL; use `{secret}`")
         }
-        url if url.query().is_some() || url.fragment().is_some() => "cannot have a `?` or `#` in it",
+        url if url.query().is_some() || url.fragment().is_some() => "cannot have a `?` or `#` in it".to_owned(),
         _ => return Some(url),
     };
-    findings.wrong(&path, wrong);
+    findings.wrong(path, wrong);
     None
 }
 
 /// True for a literal loopback address or `localhost`, which is all that local-only mode may call.
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

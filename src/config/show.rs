@@ -6,6 +6,7 @@ use super::values::Span;
 use super::{Inputs, Snapshot, env};
 use crate::provider::{Provider, ProviderKey};
 use crate::secret::{Availability, SecretRef};
+use indexmap::IndexMap;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -73,6 +74,12 @@ impl Snapshot {
         put(&mut table, "json", Some(self.log.json));
         put(&mut table, "access", Some(self.log.access));
         root.insert("log".into(), table.into());
+        if let Some(traces) = &self.traces {
+            let mut table = Table::new();
+            put(&mut table, "endpoint", Some(&traces.url));
+            put(&mut table, "headers", Some(traces.headers.iter().cloned().collect::<IndexMap<_, _>>()));
+            root.insert("traces".into(), table.into());
+        }
         root
     }
 

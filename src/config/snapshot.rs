@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub breaker: Breaker,
     /// The log.
     pub log: LogSettings,
+    /// Where traces go; `None`: none are made.
+    pub traces: Option<Traces>,
     /// Resolves the references in here, when they are needed, and keeps what it found as long as this lives.
     pub secrets: Arc<Resolver>,
     /// What is odd but allowed (a literal key, a pinned model), one readable line each.
@@ -127,4 +129,15 @@ pub struct LogSettings {
     pub json: bool,
     /// One line per exchange.
     pub access: bool,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone)]
+pub struct Traces {
+    /// The URL to post to, path included.
+    pub url: String,
+    /// Headers that the collector asks for.
+    pub headers: Vec<(String, SecretRef)>,
+    /// The collector is on this machine, by its address.
+    pub is_local: bool,
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::time::Duration;
-use tracing::{info, warn};
+use tracing::{Level, debug, error, info, warn};
 
 /// Something that happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,43 @@ pub enum Event<'a> {
         reason: &'static str,
         /// For how long; `None` until the configuration is read again.
         rest: Option<Duration>,
+    },
+    /// A kept connection turned out to be closed, and the call was sent again at once on a fresh one.
+    Reconnected {
+        /// The provider.
+        provider: &'a str,
+    },
+    /// The local server went from one state to another.
+    LocalState {
+        /// The state before.
+        from: &'static str,
+        /// The state now.
+        to: &'static str,
+        /// Why, and what to do about it.
+        reason: &'a str,
+        /// Where the server is expected.
+        url: &'a str,
+        /// How bad the state is: error, warn or info.
+        level: Level,
+    },
+    /// The configuration was read again.
+    ConfigReloaded {
+        /// Why it is not in force; the last good one still is.
+        error: Option<&'a str>,
+    },
+    /// The collector took spans.
+    SpansSent {
+        /// How many.
+        spans: u64,
+    },
+    /// Spans are lost.
+    SpansDropped {
+        /// How many.
+        spans: u64,
+        /// Why.
+        reason: &'a str,
+        /// The same was told before, and nothing was sent since.
+        again: bool,
     },
 }
 
@@ -93,6 +130,23 @@ impl Event<'_> {
             Self::KeyRested { provider, model, key, reason, rest: None } => {
                 warn!(provider, model, key, reason, "a key is not used until the configuration is read again");
             }
+            Self::Reconnected { provider } => {
+                debug!(provider, "a kept connection was closed; the call is sent again on a fresh one");
+            }
+            Self::LocalState { from, to, reason, url, level: Level::ERROR } => {
+                error!(from, to, url, "the local server: {reason}");
+            }
+            Self::LocalState { from, to, reason, url, level: Level::WARN } => {
+                warn!(from, to, url, "the local server: {reason}");
+            }
+            Self::LocalState { from, to, reason, url, .. } => info!(from, to, url, "the local server: {reason}"),
+            Self::ConfigReloaded { error: None } => info!("the changed configuration is in force"),
+            Self::ConfigReloaded { error: Some(error) } => error!("the changed configuration is not in force: {error}"),
+            Self::SpansSent { spans } => debug!(spans, "spans were sent"),
+            Self::SpansDropped { spans, reason, again: false } => {
+                warn!(spans, "traces are incomplete: {reason}; bifrost_trace_spans_dropped counts on");
+            }
+            Self::SpansDropped { spans, reason, again: true } => debug!(spans, "traces are incomplete: {reason}"),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod facts;
 pub mod listing;
+pub mod prices;
 pub mod table;
 
 use crate::chat::DialectId;

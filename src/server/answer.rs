@@ -7,7 +7,7 @@ use super::relay::Relay;
 use super::{Gateway, body, reply};
 use crate::chat::{ChatError, DialectId, Event, Losses};
 use crate::dialect::{self, StreamEncoder, UrlHints};
-use crate::observe::Operation;
+use crate::observe::{OpenStream, Operation};
 use crate::route::Plan;
 use crate::upstream::Failure;
 use axum::body::Body;
@@ -153,6 +153,7 @@ struct Delivery {
     encoder: Box<dyn StreamEncoder>,
     next_sign: Instant,
     bytes: u64,
+    _open: OpenStream,
 }
 
 enum Source {
@@ -164,7 +165,8 @@ enum Source {
 impl Delivery {
     fn new(exchange: Arc<Exchange>, source: Source) -> Self {
         let encoder = dialect::get(exchange.ingress).encoder(&exchange.stream_options());
-        Self { exchange, source, encoder, next_sign: Instant::now(), bytes: 0 }
+        let open = exchange.gateway.observer.open_stream();
+        Self { exchange, source, encoder, next_sign: Instant::now(), bytes: 0, _open: open }
     }
 
     fn into_body(mut self) -> Body {
@@ -229,6 +231,7 @@ impl Delivery {
                 self.exchange.gateway.signatures.learn(&answer);
             }
             let seen = relay.seen();
+            self.exchange.record().skipped = seen.skipped as u64;
             self.exchange.finished(seen.usage, &seen.losses, seen.error.as_ref(), self.bytes);
             relay.drain();
         }
@@ -242,6 +245,7 @@ impl Drop for Delivery {
         // The client left: what was used until then was used.
         if let Source::Relay(relay) = &mut self.source {
             record.usage = record.usage.or(relay.seen().usage);
+            record.skipped = relay.seen().skipped as u64;
         }
     }
 }

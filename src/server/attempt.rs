@@ -60,6 +60,8 @@ pub struct AnswerFacts {
     pub headers: HeaderMap,
     /// What the translations could not carry.
     pub losses: Losses,
+    /// The model that the provider says it used.
+    pub model: Option<String>,
     /// When the answer (its first content, for a stream) was there.
     pub received: Instant,
     /// When the call was sent.
@@ -124,7 +126,7 @@ async fn chat(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Liv
     let limit = terms.limit(exchange.stream, body.reasons, sent);
     let path = dialect::get(endpoint.dialect).chat_path(&target.model, exchange.stream);
     let answer = ask(exchange, provider, endpoint, &path, body.bytes, terms, limit).await?;
-    let facts = AnswerFacts { headers: answer.headers.clone(), losses, received: sent, sent };
+    let facts = AnswerFacts { headers: answer.headers.clone(), losses, model: None, received: sent, sent };
     if exchange.stream {
         let is_events = content_type(&answer.headers).is_none_or(|kind| !kind.contains("json"));
         if is_events {
@@ -246,6 +248,7 @@ async fn stream(
     let mut relay = Relay::new(answer.body, &options);
     relay.until_content(limit.at, limit.phase).await.map_err(|failure| named(failure, &target.provider))?;
     facts.received = relay.seen().first_content.unwrap_or_else(Instant::now);
+    facts.model.clone_from(&relay.seen().model);
     Ok(Live::Stream(Box::new(relay), facts))
 }
 
@@ -268,6 +271,7 @@ async fn whole(
     facts.received = Instant::now();
     let mut response = dialect::get(endpoint.dialect).parse_response(&body).map_err(Failure::from_error)?;
     let usage = response.usage;
+    facts.model.clone_from(&response.model);
     if endpoint.dialect != exchange.ingress {
         exchange.gateway.signatures.learn(&response);
         // Not every dialect names and dates its answers; clients of those that do expect it.

@@ -52,7 +52,7 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     };
     let response = response.map_err(Failure::from_error)?;
     let body = if same { body } else { write(exchange.ingress, &response, &request, &mut losses) };
-    let facts = AnswerFacts { headers, losses, received: Instant::now(), sent };
+    let facts = AnswerFacts { headers, losses, model: response.model, received: Instant::now(), sent };
     Ok(Live::Whole(Whole { body, facts, usage: response.usage }))
 }
 

@@ -7,7 +7,8 @@ use super::{Gateway, gate};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Usage};
 use crate::config::Snapshot;
 use crate::dialect::{self, StreamOptions, UrlHints};
-use crate::observe::{AttemptRecord, ExchangeRecord, InFlight, Operation};
+use crate::observe::{AttemptRecord, ExchangeRecord, InFlight, Operation, TraceContext};
+use crate::provider::prices::Prices;
 use crate::route::{Plan, Target};
 use crate::upstream::auth::{self, Credential};
 use crate::upstream::{Failure, Outcome};
@@ -255,8 +256,11 @@ impl Exchange {
         let before = facts.sent.duration_since(self.started).saturating_sub(progress.away);
         drop(progress);
         let own = before + facts.received.elapsed();
+        let prices = Prices::from(&self.gateway.facts(&self.snapshot, target));
         let mut record = self.record();
         record.known_model = self.gateway.directory.lists(&target.provider.name, &target.model);
+        record.prices = prices;
+        record.response_model.clone_from(&facts.model);
         record.upstream = Some(facts.received.duration_since(facts.sent));
         record.provider = Some(target.provider.name.clone());
         record.model = Some(target.model.clone());
@@ -281,6 +285,12 @@ impl Exchange {
         record.error = error.map(Into::into);
     }
 
+    /// Its place in a trace, if traces are wanted. In local-only mode nothing is told to other machines, not even this.
+    fn trace(&self, local_only: bool) -> Option<TraceContext> {
+        let traces = self.snapshot.traces.as_ref()?;
+        (traces.is_local || !local_only).then(|| TraceContext::of(header(&self.headers, "traceparent")))
+    }
+
     /// Writes down a failure that the client is told with `status`.
     pub fn failed(&self, error: &ChatError, status: u16) {
         let mut record = self.record();
@@ -294,6 +304,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let mut record = std::mem::take(self.record.get_mut().unwrap_or_else(PoisonError::into_inner));
         record.total = self.started.elapsed();
+        record.trace = self.trace(record.local_only);
         self.gateway.observer.finish(record);
     }
 }

@@ -8,11 +8,10 @@ mod answer;
 mod asking;
 mod attempt;
 mod body;
-
 mod count_tokens;
+mod descriptors;
 mod directory;
 mod embeddings;
-
 mod exchange;
 mod failover;
 mod gate;
@@ -33,6 +32,7 @@ mod signatures;
 mod splice;
 mod supervision;
 mod surroundings;
+mod traces;
 
 pub use listener::BindError;
 
@@ -127,6 +127,7 @@ impl Gateway {
         for warning in &snapshot.warnings {
             warn!("{warning}");
         }
+        descriptors::raise_limit(snapshot.server.max_connections);
         let listeners = Listeners::bind(&snapshot.server.hosts, snapshot.server.port).await?;
         let server = snapshot.server.clone();
         let gateway = Arc::new(Self::new(inputs, snapshot, observer).await?);
@@ -138,7 +139,7 @@ impl Gateway {
             info!("local-only mode is on: every request goes to {}", gateway.local_url());
         }
         listeners.serve(routes::router(Arc::clone(&gateway)), &server, stop).await;
-        background.cancel();
+        background.end().await;
         Ok(())
     }
 

@@ -3,9 +3,11 @@
 use super::Gateway;
 use super::exchange::Exchange;
 use crate::chat::ChatError;
+use crate::config::Snapshot;
 use crate::config::classes::FIRST_CATALOGUE_WAIT;
 use crate::local::supervisor::State;
 use crate::observe::Operation;
+use crate::provider::facts::Facts;
 use crate::provider::{FallbackUse, Provider};
 use crate::route::auto::Features;
 use crate::route::registry::Roles;
@@ -90,14 +92,19 @@ impl Gateway {
 
     /// The context window of a target in tokens, where it is known.
     pub fn window(&self, exchange: &Exchange, target: &Target) -> Option<u64> {
+        self.facts(&exchange.snapshot, target).context
+    }
+
+    /// All that is known of a target's model now.
+    pub fn facts(&self, snapshot: &Snapshot, target: &Target) -> Facts {
         let view = View {
-            snapshot: &exchange.snapshot,
+            snapshot,
             catalogue: &self.directory.catalogue(),
             roles: &Roles::default(),
             is_active: &|_| true,
-            local_only: exchange.local_only,
+            local_only: false,
         };
-        view.facts(&target.provider, &target.model).context
+        view.facts(&target.provider, &target.model)
     }
 
     /// The roles of the registry; the last good ones while its file cannot be read, and the log says so once.

@@ -7,6 +7,7 @@ use crate::chat::{ChatError, ErrorKind};
 use crate::local::launchctl::LaunchctlError;
 use crate::local::supervisor::{Action, Input, Look, Observation, Pace, State, Status, Step, Supervisor, Trial};
 use crate::local::{LocalServer, health::Bodies, proof};
+use crate::observe::Event;
 use crate::provider::listing::{self, ListedModel};
 use crate::provider::{Deadlines, MLX_LOCAL, ModelList, Provider};
 use crate::upstream::{Failure, Outcome};
@@ -21,7 +22,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{error, info, warn};
+use tracing::{Level, info, warn};
 
 /// The local server answers these questions from memory.
 const LOOK_LIMIT: Duration = Duration::from_secs(3);
@@ -183,18 +184,18 @@ impl Gateway {
             report.resident = resident;
         });
         let Some(change) = change else { return };
-        let (from, to, reason, url) = (change.from.name(), change.to.name(), &change.reason, self.local_url());
-        self.observer.local_state_changed(from, to);
         if change.to.is_well() {
             self.forgive_local();
         }
-        match change.to {
-            State::Held => error!(from, to, url, "the local server: {reason}. {}", machine.status().remedy()),
-            State::Down | State::Degraded => warn!(from, to, url, "the local server: {reason}"),
+        let (level, reason) = match change.to {
+            State::Held => (Level::ERROR, format!("{}. {}", change.reason, machine.status().remedy())),
+            State::Down | State::Degraded => (Level::WARN, change.reason),
             State::Absent | State::Starting | State::Loading | State::Idle | State::Ready | State::Busy => {
-                info!(from, to, url, "the local server: {reason}");
+                (Level::INFO, change.reason)
             }
-        }
+        };
+        let (from, to) = (change.from.name(), change.to.name());
+        self.observer.tell(Event::LocalState { from, to, reason: &reason, url: &self.local_url(), level });
     }
 
     fn perform(&self, action: Action) -> BoxFuture<'_, Input> {
