@@ -501,6 +501,20 @@ async fn a_failed_attempt_frees_the_place_for_the_next_request() {
 }
 
 #[tokio::test]
+async fn an_estimate_of_tokens_waits_for_nobody() {
+    let mut slow = Slow::start().await;
+    let gateway = gateway(&slow, "in_flight = 1\nqueue = 0", "").await;
+    let first = ask(&gateway, "there/m", "first", &[]);
+    let held = slow.next().await;
+    let body = json!({"model": "there/m", "messages": [{"role": "user", "content": "How many tokens are these?"}]});
+    let counted = answer(post(&gateway, "/v1/messages/count_tokens", body, &[])).await;
+    assert_eq!(counted.status, 200, "{}", counted.body);
+    assert!(counted.body["input_tokens"].as_u64().unwrap() > 0);
+    held.answer();
+    assert_eq!(answer(first).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_priority_that_is_none_is_an_error() {
     let slow = Slow::start().await;
     let gateway = gateway(&slow, "in_flight = 1", "").await;

@@ -121,7 +121,7 @@ impl<W> Queue<W> {
         let model: Arc<str> = Arc::from(ask.model);
         self.lane(&model).swaps = ask.swaps;
         // Those before it that time has made free go first.
-        let woken = self.advance(now);
+        let mut woken = self.advance(now);
         if self.starts_at_once(&model, ask.priority, now) {
             return (Entry::Admitted(model), woken);
         }
@@ -140,6 +140,8 @@ impl<W> Queue<W> {
         let (wake, heard) = wake();
         self.lane(&model).queue(ask.priority).push_back(Waiter { ticket, since: now, wake });
         self.waiting += 1;
+        // It may be the one for which the memory is freed.
+        woken.extend(self.advance(now));
         (Entry::Waiting { model, ticket, heard, position: waiting - overtaken + 1 }, woken)
     }
 

@@ -5,6 +5,7 @@ use super::exchange::Exchange;
 use super::splice::with_model;
 use crate::chat::{ChatError, DialectId, Losses, Part, Request};
 use crate::dialect::{anthropic, gemini};
+use crate::observe::Operation;
 use crate::route::Target;
 use crate::upstream::Failure;
 use bytes::Bytes;
@@ -13,6 +14,12 @@ use tokio::time::Instant;
 
 /// Bytes of text per token, the rule of thumb of the vendors' own documentation for English.
 const BYTES_PER_TOKEN: usize = 4;
+
+/// The tokens of a request to this target are estimated, and nobody is called.
+pub fn is_estimated(exchange: &Exchange, target: &Target) -> bool {
+    exchange.operation == Operation::CountTokens
+        && target.provider.endpoint_for(exchange.ingress).dialect == DialectId::OpenAiChat
+}
 
 /// Asks one target.
 ///

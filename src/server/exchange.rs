@@ -247,8 +247,8 @@ impl Exchange {
     }
 
     /// Keeps the place at a target that answers until the answer's end.
-    pub fn keep_place(&self, place: Permit) {
-        self.progress().place = Some(place);
+    pub fn keep_place(&self, place: Option<Permit>) {
+        self.progress().place = place;
     }
 
     /// Takes the place for who knows better when the target has done with the request.

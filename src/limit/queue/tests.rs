@@ -52,16 +52,17 @@ impl World {
         self.next += 1;
         let ask = Ask { model, priority, swaps: self.swaps };
         let (entry, woken) = self.queue.enter(ask, &self.limits, self.now, || (id, ()));
+        if let Entry::Waiting { ticket, .. } = &entry {
+            let (ticket, came) = (*ticket, self.now);
+            self.waiting.insert(id, Request { model, priority, came, ticket });
+        }
         self.wake(woken);
         match &entry {
             Entry::Admitted(spelled) => {
                 assert_eq!(&**spelled, model);
                 self.start(id, model);
             }
-            Entry::Waiting { ticket, .. } => {
-                let (ticket, came) = (*ticket, self.now);
-                self.waiting.insert(id, Request { model, priority, came, ticket });
-            }
+            Entry::Waiting { .. } => {}
             Entry::Full { waiting, .. } => assert_eq!(*waiting, self.limits.queue),
         }
         self.check();
@@ -147,7 +148,8 @@ impl World {
         self.turn = Some((model, None, None));
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
+        assert_eq!(self.queue.advance(self.now), Vec::<Id>::new(), "these could have gone");
         let depths: Vec<Depth> = self.queue.depths(&Arc::from("p")).collect();
         for model in MODELS {
             let depth = depths.iter().find(|depth| &*depth.model == model);
@@ -376,6 +378,33 @@ fn a_batch_request_for_another_model_lets_interactive_ones_go_on_until_it_has_wa
     world.enter("a", Priority::Interactive);
     world.leave(16);
     assert_eq!(world.admitted.last(), Some(&"b"), "half of the queue timeout is over");
+}
+
+#[test]
+fn an_interactive_request_takes_the_batch_requests_for_its_model_along() {
+    let mut world = World::new(LIMITS, true);
+    world.enter("a", Priority::Interactive);
+    world.leave(0);
+    world.enter("a", Priority::Interactive);
+    world.enter("b", Priority::Batch);
+    world.pass(LIMITS.residency);
+    world.leave(1);
+    assert!(world.in_flight.is_empty(), "a pause of interactive requests is not for batch requests");
+    world.enter("b", Priority::Interactive);
+    assert_eq!(world.in_flight.keys().copied().collect::<Vec<_>>(), [2, 3]);
+}
+
+#[test]
+fn who_was_held_back_for_another_that_has_left_goes_at_once() {
+    let mut world = World::new(LIMITS, true);
+    world.enter("a", Priority::Interactive);
+    world.leave(0);
+    world.enter("a", Priority::Interactive);
+    world.enter("b", Priority::Interactive);
+    world.pass(LIMITS.residency);
+    assert!(matches!(world.enter("a", Priority::Interactive), Entry::Waiting { .. }), "room is made for the other one");
+    world.give_up(2);
+    assert_eq!(world.in_flight.keys().copied().collect::<Vec<_>>(), [1, 3]);
 }
 
 #[test]
