@@ -3,8 +3,13 @@
 pub mod auth;
 mod call;
 mod client;
+mod connect;
+mod connection;
+mod deadline;
+mod origin;
 mod outcome;
 
 pub use call::{Answer, AnswerBody, Call};
-pub use client::{Clients, Destination, LocalUrlError};
+pub use client::{Clients, LocalUrlError};
+pub use deadline::Alarm;
 pub use outcome::{Disposition, Failure, OriginalError, Outcome, Phase};
