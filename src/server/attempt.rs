@@ -86,10 +86,10 @@ async fn chat(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
     let sent = Instant::now();
     let deadline = sent + limit(exchange, provider, body.reasons);
     let path = dialect::get(endpoint.dialect).chat_path(&target.model, exchange.stream);
-    let answer = ask(exchange, provider, endpoint, &path, body.bytes, deadline).await?;
-    let facts = AnswerFacts { headers: answer.headers.clone(), losses, received: sent, sent };
+    let mut answer = ask(exchange, provider, endpoint, &path, body.bytes, deadline).await?;
+    let facts = AnswerFacts { headers: std::mem::take(&mut answer.headers), losses, received: sent, sent };
     if exchange.stream {
-        let is_events = content_type(&answer.headers).is_none_or(|kind| !kind.contains("json"));
+        let is_events = content_type(&facts.headers).is_none_or(|kind| !kind.contains("json"));
         if is_events {
             return stream(exchange, provider, endpoint, answer, body.hide_usage, facts, deadline).await;
         }
@@ -258,7 +258,12 @@ async fn whole(
 ) -> Result<Live, Failure> {
     let body = answer.body.whole(deadline, Phase::WholeAnswer).await?;
     facts.received = Instant::now();
-    let mut response = dialect::get(endpoint.dialect).parse_response(&body).map_err(Failure::from_error)?;
+    let dialect = dialect::get(endpoint.dialect);
+    if endpoint.dialect == exchange.ingress && !exchange.stream {
+        let usage = dialect.read_usage(&body).map_err(Failure::from_error)?;
+        return Ok(Live::Whole(Whole { body, facts, usage }));
+    }
+    let mut response = dialect.parse_response(&body).map_err(Failure::from_error)?;
     let usage = response.usage;
     if endpoint.dialect != exchange.ingress {
         exchange.gateway.signatures.learn(&response);
@@ -268,8 +273,6 @@ async fn whole(
     }
     let body = if exchange.stream {
         as_stream(exchange, response, &mut facts.losses)
-    } else if endpoint.dialect == exchange.ingress {
-        body
     } else {
         Bytes::from(dialect::get(exchange.ingress).write_response(&response, &mut facts.losses))
     };

@@ -5,7 +5,10 @@ use super::fields::{Fields, dotted, put_extras};
 use super::usage::{self, Tally};
 use super::{error, stop};
 use crate::chat::{Candidate, ChatError, ErrorKind, Extras, Losses, Response, Usage};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 /// Reads a whole answer.
 pub(super) fn parse(body: &[u8]) -> Result<Response, ChatError> {
@@ -15,6 +18,27 @@ pub(super) fn parse(body: &[u8]) -> Result<Response, ChatError> {
         return Err(error::parse_in_success(body));
     }
     read(value).map_err(|error| upstream(format!("the provider's answer cannot be read: {error}")))
+}
+
+/// Reads the token counts alone, in one pass that checks the text and builds nothing. Where something is not as in any
+/// answer, all of it is read, by [`parse`].
+pub(super) fn read_usage(body: &[u8]) -> Result<Option<Usage>, ChatError> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+        #[serde(rename = "content")]
+        _content: Vec<IgnoredAny>,
+        usage: Option<Value>,
+    }
+    match serde_json::from_slice::<Answer<'_>>(body) {
+        Ok(answer) if answer.kind == "message" => {
+            let mut tally = Tally::default();
+            tally.absorb(answer.usage.unwrap_or_default());
+            Ok(tally.usage())
+        }
+        _ => parse(body).map(|response| response.usage),
+    }
 }
 
 fn upstream(message: String) -> ChatError {
