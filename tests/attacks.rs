@@ -154,11 +154,14 @@ async fn a_refusal_hands_on_the_providers_limits_and_its_id() {
         Reply::Whole(head.body(r#"{"error":{"message":"slow down","type":"rate_limit"}}"#.into()).unwrap())
     })
     .await;
-    let gateway = start(&config);
     for path in ["/v1/chat/completions", "/v1/messages"] {
+        // The key rests after the first answer.
+        let gateway = start(&config);
         let mut body = hello();
         body["max_tokens"] = json!(9);
-        let answer = gateway.post(path, &body).header("x-request-id", "limits").send().await.unwrap();
+        let request = gateway.post(path, &body).header("x-request-id", "limits");
+        // No time to wait for what the provider asks for.
+        let answer = request.header("x-bifrost-timeout-ms", "5000").send().await.unwrap();
         assert_eq!(answer.status(), 429, "{path}");
         assert_eq!(answer.headers().get_all("retry-after").iter().collect::<Vec<_>>(), ["7"], "{path}");
         assert_eq!(answer.headers()["x-ratelimit-remaining-requests"], "0", "{path}");
@@ -281,11 +284,13 @@ async fn of_a_broken_file_the_wish_for_local_only_is_heard() {
     let gateway = start(&config);
     assert_eq!(gateway.post("/v1/chat/completions", &hello()).send().await.unwrap().status(), 200);
     assert_eq!(reload(&gateway, &format!("localOnlyMode = true\nnonsense = 1\n{config}")).await, 409);
-    let asked = upstream.seen().len();
+    // Lists may still be on their way.
+    let asked = || upstream.seen().iter().filter(|seen| seen.method == "POST").count();
+    let before = asked();
     let answer = gateway.post("/v1/chat/completions", &hello()).send().await.unwrap();
     assert_eq!(answer.status(), 503);
     assert!(answer.headers().contains_key("retry-after"));
-    assert_eq!(upstream.seen().len(), asked, "the provider was asked all the same");
+    assert_eq!(asked(), before, "the provider was asked all the same");
     assert_eq!(gateway.get("/health").send().await.unwrap().status(), 503);
     assert_eq!(reload(&gateway, &config).await, 200);
     assert_eq!(gateway.post("/v1/chat/completions", &hello()).send().await.unwrap().status(), 200);

@@ -122,7 +122,11 @@ async fn a_stream_that_breaks_off_is_no_clean_end() {
 
 #[tokio::test]
 async fn an_empty_stream_is_an_error() {
-    let upstream = answering(Reply::bytes(200, "text/event-stream", "")).await;
+    let upstream = Upstream::start(|seen| match seen.method.as_str() {
+        "GET" => Reply::models(&["m"]),
+        _ => Reply::bytes(200, "text/event-stream", ""),
+    });
+    let upstream = upstream.await;
     let gateway = Gateway::start(&config(&upstream, "openai_chat"));
     let mut body = hello("there/m");
     body["stream"] = json!(true);

@@ -5,7 +5,7 @@ use bifrost::config::classes::{AutoRule, Class, Needs, Selector, Take};
 use bifrost::config::{Flags, Inputs, OnCloudModel, Snapshot};
 use bifrost::provider::facts::Facts;
 use bifrost::provider::listing::ListedModel;
-use bifrost::provider::{MLX_LOCAL, Provider, ProviderKind, table};
+use bifrost::provider::{FallbackUse, MLX_LOCAL, Provider, ProviderKind, table};
 use bifrost::route::auto::Features;
 use bifrost::route::registry::Roles;
 use bifrost::route::{Ask, Catalogue, Plan, PlanError, View, plan};
@@ -110,7 +110,7 @@ fn shipped() -> Snapshot {
 }
 
 fn class(cloud: bool, select: Vec<Selector>) -> Class {
-    Class { description: String::new(), cloud, select }
+    Class { cloud, select, ..Class::default() }
 }
 
 fn local() -> Selector {
@@ -572,4 +572,38 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_provider_that_is_never_a_fallback_answers_only_who_asks_it_first() {
+    let mut world = World::new(&["groq", "together", "openrouter"])
+        .lists("openrouter", &["org/m", "org/n"])
+        .lists("together", &["org/m"])
+        .lists("groq", &["org/m"]);
+    let forbid = |provider: &mut Arc<Provider>| {
+        if provider.name != "groq" {
+            Arc::make_mut(provider).fallback = FallbackUse::Never;
+        }
+    };
+    world.snapshot.providers.iter_mut().for_each(forbid);
+    assert_eq!(world.targets("org/m"), ["groq/org/m"]);
+    assert_eq!(world.targets("org/n"), ["openrouter/org/n"]);
+    assert_eq!(world.targets("together/org/m"), ["together/org/m"]);
+}
+
+#[test]
+fn only_the_matches_of_a_selector_that_says_so_are_equal() {
+    let mut world = World::new(&["groq", "together", "openrouter"])
+        .lists("openrouter", &["org/m"])
+        .lists("together", &["org/n"])
+        .lists("groq", &["org/n"]);
+    let equal = |provider: &str| Selector { provider: Some(provider.to_owned()), balance: true, ..Selector::default() };
+    let balanced = Selector { model: Some("org/n".to_owned()), limit: Some(2), balance: true, ..Selector::default() };
+    world.snapshot.classes.insert("c".to_owned(), class(true, vec![balanced, equal("openrouter")]));
+    let plan = world.ask("c").unwrap();
+    let marks: Vec<(String, Option<usize>)> =
+        plan.targets.iter().map(|target| (target.to_string(), target.equals)).collect();
+    let expected = [("groq/org/n", Some(0)), ("together/org/n", Some(0)), ("openrouter/org/m", Some(1))];
+    assert_eq!(marks, expected.map(|(name, mark)| (name.to_owned(), mark)));
+    assert!(world.ask("org/n").unwrap().targets.iter().all(|target| target.equals.is_none()));
 }

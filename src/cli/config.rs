@@ -184,10 +184,10 @@ impl Finding {
         if snapshot.local.only && !provider.is_local() {
             return finding(Some(false), "not used in local-only mode".to_owned());
         }
-        let references: Vec<String> = provider.keys.iter().map(ToString::to_string).collect();
+        let references: Vec<String> = provider.key_sources().map(ToString::to_string).collect();
         let references = references.join(" or ");
         if offline {
-            let state = match snapshot.secrets.peek_first(&provider.keys) {
+            let state = match snapshot.secrets.peek_first(provider.key_sources()) {
                 _ if !provider.needs_key() => "needs no key".to_owned(),
                 Availability::Present => format!("has a key ({references})"),
                 Availability::Absent => format!("has no key ({references} is not there)"),
@@ -195,7 +195,7 @@ impl Finding {
             };
             return finding(None, state);
         }
-        match snapshot.secrets.first(&provider.keys).await {
+        match snapshot.secrets.first(provider.key_sources()).await {
             Ok(None) if provider.needs_key() => {
                 let state = match references.as_str() {
                     "" => "has no key".to_owned(),

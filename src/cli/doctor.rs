@@ -112,7 +112,7 @@ async fn keys(snapshot: &Snapshot) -> Vec<Finding> {
     let wanted =
         |provider: &&std::sync::Arc<Provider>| provider.needs_key() && (provider.is_local() || !snapshot.local.only);
     for provider in snapshot.providers.iter().filter(wanted) {
-        match snapshot.secrets.first(&provider.keys).await {
+        match snapshot.secrets.first(provider.key_sources()).await {
             Ok(Some(_)) => with_key.push(provider.name.as_str()),
             Ok(None) => {}
             Err(error) => {

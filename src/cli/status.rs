@@ -105,7 +105,7 @@ fn print(status: &Value, as_json: bool, gateway: &Gateway, output: &mut Output<'
         lines.push(format!("agent       {}: {}", text(agent, "label"), text(agent, "state")));
     }
     writeln!(output.out, "{}", lines.join("\n"))?;
-    for table in [providers(status), classes(status)].into_iter().flatten() {
+    for table in [providers(status), classes(status), breakers(status), keys(status)].into_iter().flatten() {
         writeln!(output.out, "\n{table}")?;
     }
     Ok(())
@@ -161,6 +161,32 @@ fn classes(status: &Value) -> Option<String> {
         table.row([text(class, "model").to_owned(), first, then]);
     }
     table.text()
+}
+
+/// The targets that are left alone now, or are probed.
+fn breakers(status: &Value) -> Option<String> {
+    let mut table = Columns::new(["TARGET", "BREAKER", "RESTS FOR"]);
+    for target in list(status, "targets").iter().filter(|target| text(target, "breaker") != "closed") {
+        let name = format!("{}/{}", text(target, "provider"), text(target, "model"));
+        table.row([name, text(target, "breaker").to_owned(), rests(target).unwrap_or_default()]);
+    }
+    table.text()
+}
+
+/// The keys that are not used now.
+fn keys(status: &Value) -> Option<String> {
+    let mut table = Columns::new(["PROVIDER", "KEY", "OUT OF USE"]);
+    for key in list(status, "keys_out_of_use") {
+        let place = key.get("key").and_then(Value::as_u64).map_or_else(String::new, |place| (place + 1).to_string());
+        let until =
+            rests(key).map_or_else(|| "refused; until the next reload".to_owned(), |rest| format!("for {rest}"));
+        table.row([text(key, "provider").to_owned(), place, until]);
+    }
+    table.text()
+}
+
+fn rests(of: &Value) -> Option<String> {
+    Some(format!("{:.0} s", of.get("rests_seconds")?.as_f64()?.ceil()))
 }
 
 fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {

@@ -6,7 +6,7 @@ use super::file::{File, LogTable, ServerTable};
 use super::load::local_only_variable;
 use super::parse::nearest;
 use super::values::Span;
-use super::{Inputs, Local, LogSettings, Problem, Server, Snapshot, env, providers};
+use super::{Inputs, Local, LogSettings, Problem, Server, Snapshot, env, failover, providers, traces};
 use crate::provider::facts::Facts;
 use crate::secret::{Resolver, SecretRef};
 use indexmap::{IndexMap, IndexSet};
@@ -115,7 +115,10 @@ pub(super) fn snapshot(
         findings.wrong(&["catalogue", "registry"], "stands at the top of the file too; keep one of them");
     }
     let registry = file.registry.or(file.catalogue.registry).map(|path| beside(inputs, text, path));
+    let retry = failover::retry(&file.retry, &mut findings);
+    let breaker = failover::breaker(&file.breaker, &mut findings);
     let log = log(inputs, file.log, &mut findings);
+    let traces = traces::traces(file.traces, server.port, &mut findings);
     near_variables(inputs, &mut findings);
 
     if !findings.problems.is_empty() {
@@ -133,7 +136,10 @@ pub(super) fn snapshot(
         auto,
         facts: file.facts,
         catalogue_ttl: span(file.catalogue.ttl, CATALOGUE_TTL),
+        retry,
+        breaker,
         log,
+        traces,
         secrets: Arc::new(Resolver::new(Arc::clone(&inputs.environment))),
         warnings: findings.warnings,
     })
@@ -278,6 +284,7 @@ fn check_classes(classes: &IndexMap<String, Class>, providers: &[&str], findings
                 "a class needs at least one selector, as in `select = [{ provider = \"mlx-local\" }]`",
             );
         }
+        failover::check_deadlines(&["classes", name, "deadlines"], &class.deadlines, findings);
         for (index, selector) in class.select.iter().enumerate() {
             let index = format!("#{index}");
             let path = |key| ["classes", name.as_str(), "select", index.as_str(), key];
@@ -377,6 +384,7 @@ fn check_facts(facts: &IndexMap<String, Facts>, findings: &mut Findings<'_>) {
             ("input_price", facts.input_price),
             ("output_price", facts.output_price),
             ("cache_read_price", facts.cache_read_price),
+            ("cache_write_price", facts.cache_write_price),
         ];
         for (key, price) in prices {
             if price.is_some_and(|price| !price.is_finite() || price < 0.0) {

@@ -1,5 +1,6 @@
 //! Task classes as data: selectors, needs, and the rules of `auto`.
 
+use super::file::DeadlinesTable;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ pub struct Class {
     pub cloud: bool,
     /// Tried in order; each gives zero or more targets.
     pub select: Vec<Selector>,
+    /// Limits of time of its requests, before those of the providers.
+    pub deadlines: DeadlinesTable,
 }
 
 /// Which models, and which of the matches.
@@ -30,6 +33,8 @@ pub struct Selector {
     pub take: Take,
     /// How many of them at most; unset is 1.
     pub limit: Option<usize>,
+    /// The matches are as good as each other: each request goes to the less busy and quicker of two picked at random.
+    pub balance: bool,
 }
 
 /// What a model must be known to have; unknown does not count as having.

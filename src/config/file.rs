@@ -6,11 +6,11 @@ use super::values::{OneOrMany, Span};
 use crate::chat::DialectId;
 use crate::dialect::{ReasoningStyle, TokenLimitField};
 use crate::provider::facts::Facts;
-use crate::provider::{Auth, BodyEdit, ModelList, ProviderKind};
+use crate::provider::{Auth, BodyEdit, Deadlines, FallbackUse, ModelList, ProviderKind};
 use crate::secret::SecretRef;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// The configuration of Bifrost, the AI gateway. Every key is optional.
@@ -41,8 +41,14 @@ pub struct File {
     pub facts: IndexMap<String, Facts>,
     /// The live list of models.
     pub catalogue: CatalogueTable,
+    /// How often a target that failed is asked again.
+    pub retry: RetryTable,
+    /// When a target that fails is left alone for a while.
+    pub breaker: BreakerTable,
     /// The log.
     pub log: LogTable,
+    /// Traces, for an OpenTelemetry collector. They hold names, times, counts and costs, never content.
+    pub traces: TracesTable,
 }
 
 /// The listener and its guards.
@@ -103,6 +109,9 @@ pub struct ProviderTable {
     /// Where the key is; of several the first that is there is used. Default: the environment variables of the shipped
     /// provider.
     pub key: Option<OneOrMany<SecretRef>>,
+    /// Several keys of one provider, used in turn by their weights: a reference, or `{ key = "env:NAME", weight = 2 }`.
+    /// One that is throttled or refused rests while the others serve. Not together with `key`. Default: none.
+    pub keys: Vec<PooledKey>,
     /// The URL, with or without `/v1` at the end. Default: that of the shipped provider.
     pub base_url: Option<String>,
     /// The dialects it speaks, the preferred one first. Default: those of the shipped provider; `openai_chat` for a new
@@ -118,8 +127,10 @@ pub struct ProviderTable {
     pub kind: Option<ProviderKind>,
     /// Headers sent with every request, by name. Default: those of the shipped provider.
     pub headers: IndexMap<String, String>,
-    /// Limits of time of one attempt.
+    /// Limits of time.
     pub deadlines: DeadlinesTable,
+    /// Whether it may answer when a target before it failed: `allowed`, or `never`. Default: `allowed`.
+    pub fallback: Option<FallbackUse>,
     /// How reasoning is asked for in OpenAI's dialect. Default: that of the shipped provider; `effort` for a new one.
     pub reasoning: Option<ReasoningStyle>,
     /// Which field limits the answer in OpenAI's dialect. Default: that of the shipped provider; `max_tokens` for a new
@@ -139,8 +150,62 @@ pub struct ProviderTable {
     pub edits: Option<Vec<BodyEdit>>,
 }
 
-/// Limits of time of one attempt.
+/// One key of several.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a reference, as in `env:NAME`, or `{ key = \"env:NAME\", weight = 2 }`")]
+pub enum PooledKey {
+    /// Where it is; its weight is 1.
+    Plain(SecretRef),
+    /// With a weight.
+    Weighted {
+        /// Where it is.
+        key: SecretRef,
+        /// Its share of the requests against the others'.
+        #[serde(default = "one")]
+        #[schemars(range(min = 1, max = 1000))]
+        weight: u32,
+    },
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// How often a target that failed is asked again. Which failures are, docs/FAILOVER.md tells.
 #[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetryTable {
+    /// Retries of one target in one request. Default: 2.
+    #[schemars(range(max = 10))]
+    pub attempts: Option<u32>,
+    /// The longest wait before the first retry; it doubles with each, and the wait is chosen at random from 0 to it.
+    /// Default: 250 ms.
+    pub base: Option<Span>,
+    /// The longest wait before any retry. Default: 8 s.
+    pub cap: Option<Span>,
+}
+
+/// When a target that fails is left alone for a while.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BreakerTable {
+    /// So many failures in a row open it. Default: 10.
+    #[schemars(range(min = 1))]
+    pub failures: Option<u32>,
+    /// This share of failures within `window` opens it too, from 20 attempts on. Default: 0.5.
+    #[schemars(range(min = 0.01, max = 1))]
+    pub rate: Option<f64>,
+    /// The time over which `rate` is counted. Default: 30 s.
+    pub window: Option<Span>,
+    /// How long it stays open at first, before one request probes the target; it doubles with each probe that fails.
+    /// Default: 2 s.
+    pub open: Option<Span>,
+    /// The longest it stays open. Default: 1 min.
+    pub max_open: Option<Span>,
+}
+
+/// Limits of time.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadlinesTable {
     /// To connect. Default: 5 s; 1 s for a local provider.
@@ -153,6 +218,9 @@ pub struct DeadlinesTable {
     pub idle: Option<Span>,
     /// For the whole of an answer that is not streamed. Default: 10 min; 30 min for a local provider.
     pub whole_answer: Option<Span>,
+    /// For all attempts of a request together, until the first content is sent. Of several targets the longest counts.
+    /// Default: 10 min; 30 min for a local provider.
+    pub budget: Option<Span>,
 }
 
 /// How `auto` chooses a class.
@@ -184,6 +252,33 @@ pub struct LogTable {
     pub json: Option<bool>,
     /// One line per exchange. Default: true.
     pub access: Option<bool>,
+}
+
+impl DeadlinesTable {
+    /// The limits that are set, and `others` for the rest.
+    pub fn over(&self, others: Deadlines) -> Deadlines {
+        let of = |span: Option<Span>, other| span.map_or(other, |span| span.0);
+        Deadlines {
+            connect: of(self.connect, others.connect),
+            first_token: of(self.first_token, others.first_token),
+            first_token_reasoning: of(self.first_token_reasoning, others.first_token_reasoning),
+            idle: of(self.idle, others.idle),
+            whole_answer: of(self.whole_answer, others.whole_answer),
+            budget: of(self.budget, others.budget),
+        }
+    }
+}
+
+/// Traces, for an OpenTelemetry collector. They hold names, times, counts and costs, never content.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TracesTable {
+    /// The collector's URL (OTLP over HTTP, binary Protobuf), with or without `/v1/traces` at the end, as in
+    /// `http://127.0.0.1:4318`. In local-only mode nothing is sent unless it is a loopback address. Default: none, and no
+    /// traces.
+    pub endpoint: Option<String>,
+    /// Headers that the collector asks for, by name; their values are references. Default: none.
+    pub headers: IndexMap<String, SecretRef>,
 }
 
 impl File {

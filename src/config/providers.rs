@@ -1,19 +1,21 @@
 //! Providers: the shipped rows, with what the file says over them, and the file's own.
 
-use super::build::{Findings, positive};
-use super::file::{DeadlinesTable, ProviderTable};
+use super::build::Findings;
+use super::failover::check_deadlines;
+use super::file::{PooledKey, ProviderTable};
 use super::parse::nearest;
 use crate::chat::DialectId;
 use crate::dialect::Profile;
 use crate::provider::{
-    Auth, BodyEdit, Deadlines, Endpoint, MLX_LOCAL, ModelList, Provider, ProviderKind, ProviderRow, table, version,
+    Auth, BodyEdit, Deadlines, Endpoint, FallbackUse, MLX_LOCAL, ModelList, Provider, ProviderKey, ProviderKind,
+    ProviderRow, table, version,
 };
 use indexmap::IndexMap;
 use reqwest::Url;
 use reqwest::header::{HeaderName, HeaderValue};
 
 /// Headers that the gateway itself must set.
-const OURS: [&str; 6] =
+pub(super) const OURS: [&str; 6] =
     ["host", "content-length", "transfer-encoding", "connection", "content-type", "accept-encoding"];
 /// Headers that usually carry a credential.
 const CREDENTIALS: [&str; 5] = ["authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"];
@@ -57,7 +59,7 @@ fn of_nothing(name: &str, table: &ProviderTable, url: &Url) -> Provider {
     Provider {
         name: name.to_owned(),
         endpoints: vec![Endpoint::new(dialect, url.as_str(), version(dialect))],
-        auth: if table.key.is_some() { auth } else { Auth::None },
+        auth: if table.key.is_some() || !table.keys.is_empty() { auth } else { Auth::None },
         keys: Vec::new(),
         models,
         kind,
@@ -65,6 +67,7 @@ fn of_nothing(name: &str, table: &ProviderTable, url: &Url) -> Provider {
         edits,
         headers: Vec::new(),
         deadlines: deadlines_of(kind),
+        fallback: FallbackUse::Allowed,
     }
 }
 
@@ -87,7 +90,7 @@ fn provider(
         return None;
     }
     let url = match &table.base_url {
-        Some(text) => Some(url(name, text, findings)?),
+        Some(text) => Some(url(&["providers", name, "base_url"], text, "key", findings)?),
         None => None,
     };
     let mut provider = match (row, &url) {
@@ -107,9 +110,15 @@ fn provider(
         provider.kind = kind;
         provider.deadlines = deadlines_of(kind);
     }
-    if let Some(keys) = table.key {
-        findings.literal_key(&["providers", name, "key"], &keys.0);
-        provider.keys = keys.0;
+    if table.key.is_some() && !table.keys.is_empty() {
+        findings.wrong(&["providers", name, "keys"], "stands beside `key`; keep one of them");
+    }
+    if let Some(sources) = table.key {
+        findings.literal_key(&["providers", name, "key"], &sources.0);
+        provider.keys = ProviderKey::of(sources.0);
+    }
+    if !table.keys.is_empty() {
+        provider.keys = pool(name, table.keys, findings);
     }
     provider.endpoints = endpoints(provider.endpoints, url.as_ref(), table.dialect.map(|dialects| dialects.0));
     if provider.endpoints.is_empty() {
@@ -129,38 +138,39 @@ fn provider(
     profile.cache_markers = table.cache_markers.unwrap_or(profile.cache_markers);
     profile.reasoning_history = table.reasoning_history.unwrap_or(profile.reasoning_history);
     profile.json_schema = table.json_schema.unwrap_or(profile.json_schema);
-    provider.deadlines = deadlines(name, table.deadlines, provider.deadlines, findings);
+    check_deadlines(&["providers", name, "deadlines"], &table.deadlines, findings);
+    provider.deadlines = table.deadlines.over(provider.deadlines);
+    provider.fallback = table.fallback.unwrap_or_default();
     headers(name, table.headers, &mut provider.headers, findings);
     place(&provider, row, port, findings);
     Some(provider)
 }
 
-/// Reads a base URL. Its parts are not quoted in errors: it may hold a password.
-fn url(name: &str, text: &str, findings: &mut Findings<'_>) -> Option<Url> {
-    let path = ["providers", name, "base_url"];
+/// Reads a base URL. Its parts are not quoted in errors: it may hold a password, which belongs into the key `secret`.
+pub(super) fn url(path: &[&str], text: &str, secret: &str, findings: &mut Findings<'_>) -> Option<Url> {
     let url = match Url::parse(text.trim()) {
         Ok(url) => url,
         Err(error) => {
-            findings.wrong(&path, format!("not a URL ({error}); expected one as in `http://127.0.0.1:8080/v1`"));
+            findings.wrong(path, format!("not a URL ({error}); expected one as in `http://127.0.0.1:8080`"));
             return None;
         }
     };
     let wrong = match &url {
         url if !matches!(url.scheme(), "http" | "https") || !url.has_host() => {
-            "expected `http://` or `https://` and a host"
+            "expected `http://` or `https://` and a host".to_owned()
         }
         url if !url.username().is_empty() || url.password().is_some() => {
-            "a key does not belong into the URL; use `key`"
+            format!("a key does not belong into the URL; use `{secret}`")
         }
-        url if url.query().is_some() || url.fragment().is_some() => "cannot have a `?` or `#` in it",
+        url if url.query().is_some() || url.fragment().is_some() => "cannot have a `?` or `#` in it".to_owned(),
         _ => return Some(url),
     };
-    findings.wrong(&path, wrong);
+    findings.wrong(path, wrong);
     None
 }
 
 /// True for a literal loopback address or `localhost`, which is all that local-only mode may call.
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
@@ -191,15 +201,23 @@ fn endpoints(from: Vec<Endpoint>, url: Option<&Url>, dialects: Option<Vec<Dialec
     dialects.into_iter().map(of).collect()
 }
 
-fn deadlines(name: &str, table: DeadlinesTable, from: Deadlines, findings: &mut Findings<'_>) -> Deadlines {
-    let mut of = |key, value, default| positive(&["providers", name, "deadlines", key], value, default, findings);
-    Deadlines {
-        connect: of("connect", table.connect, from.connect),
-        first_token: of("first_token", table.first_token, from.first_token),
-        first_token_reasoning: of("first_token_reasoning", table.first_token_reasoning, from.first_token_reasoning),
-        idle: of("idle", table.idle, from.idle),
-        whole_answer: of("whole_answer", table.whole_answer, from.whole_answer),
-    }
+/// Several keys of one provider.
+fn pool(name: &str, keys: Vec<PooledKey>, findings: &mut Findings<'_>) -> Vec<ProviderKey> {
+    let of = |(index, key): (usize, PooledKey)| {
+        let index = format!("#{index}");
+        let path = ["providers", name, "keys", index.as_str()];
+        let (source, weight) = match key {
+            PooledKey::Plain(source) => (source, 1),
+            PooledKey::Weighted { key, weight } => (key, weight),
+        };
+        if !(1..=1000).contains(&weight) {
+            findings.wrong(&path, "expected a weight from 1 to 1000");
+        }
+        let sources = vec![source];
+        findings.literal_key(&path, &sources);
+        ProviderKey { sources, weight }
+    };
+    keys.into_iter().enumerate().map(of).collect()
 }
 
 fn headers(

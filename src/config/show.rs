@@ -4,8 +4,9 @@
 use super::error::{Text, dotted};
 use super::values::Span;
 use super::{Inputs, Snapshot, env};
-use crate::provider::Provider;
-use crate::secret::Availability;
+use crate::provider::{Provider, ProviderKey};
+use crate::secret::{Availability, SecretRef};
+use indexmap::IndexMap;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -57,10 +58,28 @@ impl Snapshot {
         put_span(&mut table, "ttl", self.catalogue_ttl);
         root.insert("catalogue".into(), table.into());
         let mut table = Table::new();
+        put(&mut table, "attempts", Some(self.retry.attempts));
+        put_span(&mut table, "base", self.retry.base);
+        put_span(&mut table, "cap", self.retry.cap);
+        root.insert("retry".into(), table.into());
+        let mut table = Table::new();
+        put(&mut table, "failures", Some(self.breaker.failures));
+        put(&mut table, "rate", Some(self.breaker.rate));
+        put_span(&mut table, "window", self.breaker.window);
+        put_span(&mut table, "open", self.breaker.open);
+        put_span(&mut table, "max_open", self.breaker.max_open);
+        root.insert("breaker".into(), table.into());
+        let mut table = Table::new();
         put(&mut table, "filter", Some(&self.log.filter));
         put(&mut table, "json", Some(self.log.json));
         put(&mut table, "access", Some(self.log.access));
         root.insert("log".into(), table.into());
+        if let Some(traces) = &self.traces {
+            let mut table = Table::new();
+            put(&mut table, "endpoint", Some(&traces.url));
+            put(&mut table, "headers", Some(traces.headers.iter().cloned().collect::<IndexMap<_, _>>()));
+            root.insert("traces".into(), table.into());
+        }
         root
     }
 
@@ -79,7 +98,14 @@ impl Snapshot {
 
 fn effective_provider(provider: &Provider) -> Table {
     let mut table = Table::new();
-    put(&mut table, "key", Some(&provider.keys));
+    match provider.keys.as_slice() {
+        [] => put(&mut table, "key", Some(Vec::<SecretRef>::new())),
+        [key] => put(&mut table, "key", Some(&key.sources)),
+        pool => {
+            let keys: Vec<Table> = pool.iter().map(effective_key).collect();
+            put(&mut table, "keys", Some(keys));
+        }
+    }
     let dialects: Vec<&str> = provider.endpoints.iter().map(|endpoint| endpoint.dialect.name()).collect();
     let url = provider.endpoints.first().map(|endpoint| format!("{}{}", endpoint.base_url, endpoint.version));
     put(&mut table, "base_url", url);
@@ -104,7 +130,16 @@ fn effective_provider(provider: &Provider) -> Table {
     put_span(&mut times, "first_token_reasoning", deadlines.first_token_reasoning);
     put_span(&mut times, "idle", deadlines.idle);
     put_span(&mut times, "whole_answer", deadlines.whole_answer);
+    put_span(&mut times, "budget", deadlines.budget);
     table.insert("deadlines".into(), times.into());
+    put(&mut table, "fallback", Some(provider.fallback));
+    table
+}
+
+fn effective_key(key: &ProviderKey) -> Table {
+    let mut table = Table::new();
+    put(&mut table, "key", key.sources.first());
+    put(&mut table, "weight", Some(key.weight));
     table
 }
 
@@ -190,7 +225,7 @@ impl Writer<'_> {
             _ => None,
         };
         let mut origin = overlay.map(str::to_owned).or_else(|| self.line(path));
-        if let ["providers", name, "key"] = path
+        if let ["providers", name, "key" | "keys"] = path
             && let Some(there) = self.key_there(name)
         {
             origin = Some(origin.map_or(there.to_owned(), |origin| format!("{origin}; {there}")));
@@ -215,7 +250,7 @@ impl Writer<'_> {
         if provider.keys.is_empty() {
             return None;
         }
-        Some(match self.snapshot.secrets.peek_first(&provider.keys) {
+        Some(match self.snapshot.secrets.peek_first(provider.key_sources()) {
             Availability::Present => "there",
             Availability::Absent => "not there",
             Availability::Unknown => "asked for when needed",

@@ -31,8 +31,14 @@ pub struct Snapshot {
     pub facts: IndexMap<String, Facts>,
     /// How long a provider's model list is good.
     pub catalogue_ttl: Duration,
+    /// How often a target that failed is asked again.
+    pub retry: Retry,
+    /// When a target that fails is left alone.
+    pub breaker: Breaker,
     /// The log.
     pub log: LogSettings,
+    /// Where traces go; `None`: none are made.
+    pub traces: Option<Traces>,
     /// Resolves the references in here, when they are needed, and keeps what it found as long as this lives.
     pub secrets: Arc<Resolver>,
     /// What is odd but allowed (a literal key, a pinned model), one readable line each.
@@ -77,6 +83,32 @@ pub struct Local {
     pub keep_warm: Option<Duration>,
 }
 
+/// How often a target that failed is asked again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Retry {
+    /// Retries of one target in one request.
+    pub attempts: u32,
+    /// The longest wait before the first retry; it doubles with each.
+    pub base: Duration,
+    /// The longest wait before any.
+    pub cap: Duration,
+}
+
+/// When a target that fails is left alone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Breaker {
+    /// So many failures in a row open it.
+    pub failures: u32,
+    /// This share of failures within the window opens it, 0 to 1.
+    pub rate: f64,
+    /// The time over which the share is counted.
+    pub window: Duration,
+    /// How long it stays open at first.
+    pub open: Duration,
+    /// How long at most.
+    pub max_open: Duration,
+}
+
 /// What a request for a cloud model gets in local-only mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -97,4 +129,15 @@ pub struct LogSettings {
     pub json: bool,
     /// One line per exchange.
     pub access: bool,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone)]
+pub struct Traces {
+    /// The URL to post to, path included.
+    pub url: String,
+    /// Headers that the collector asks for.
+    pub headers: Vec<(String, SecretRef)>,
+    /// The collector is on this machine, by its address.
+    pub is_local: bool,
 }

@@ -36,6 +36,21 @@ pub struct UrlHints {
     pub stream: Option<bool>,
 }
 
+/// What the gateway must know of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// The model that the provider says it used.
+    pub model: Option<String>,
+    /// Token counts.
+    pub usage: Option<Usage>,
+}
+
+impl From<Response> for Summary {
+    fn from(response: Response) -> Self {
+        Self { model: response.model, usage: response.usage }
+    }
+}
+
 /// One wire format, as spoken by clients and by providers.
 pub trait Dialect: Send + Sync {
     /// Which one it is.
@@ -59,12 +74,12 @@ pub trait Dialect: Send + Sync {
     /// [`crate::chat::ErrorKind::Upstream`] when it is none, or the error that stands in its place.
     fn parse_response(&self, body: &[u8]) -> Result<Response, ChatError>;
 
-    /// Reads of a provider's whole answer only what the gateway must know of one that it passes on: the token counts.
+    /// Reads of a provider's whole answer only what the gateway must know of one that it passes on.
     ///
     /// # Errors
     /// As [`Dialect::parse_response`].
-    fn read_usage(&self, body: &[u8]) -> Result<Option<Usage>, ChatError> {
-        self.parse_response(body).map(|response| response.usage)
+    fn summarise(&self, body: &[u8]) -> Result<Summary, ChatError> {
+        self.parse_response(body).map(Summary::from)
     }
 
     /// True for an event that can hold neither token counts, nor an error, nor the end of an answer. Asked of the events

@@ -72,8 +72,20 @@ impl fmt::Display for Readable<'_> {
         if let Some(class) = record.class.as_ref().filter(|class| **class != record.requested_model) {
             write!(f, " class={}", Plain(class))?;
         }
+        if let Some(cost) = record.cost_usd().filter(|cost| *cost > 0.0) {
+            write!(f, " cost=${cost:.6}")?;
+        }
         if record.attempts.len() > 1 {
             write!(f, " attempts={}", record.attempts.len())?;
+        }
+        for (name, count) in [("retries", record.retries()), ("skipped", record.skipped)] {
+            if count > 0 {
+                write!(f, " {name}={count}")?;
+            }
+        }
+        let waited: Duration = record.attempts.iter().map(|attempt| attempt.waited).sum();
+        if !waited.is_zero() {
+            write!(f, " waited={}", Short(waited))?;
         }
         if let Some(model) = &record.substituted {
             write!(f, " substituted={}", Plain(model))?;

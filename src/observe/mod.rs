@@ -1,39 +1,48 @@
-//! What is known of finished exchanges: metrics, the log and the ring, all from the same record, so that they cannot
-//! disagree. Nothing here holds content or a secret.
+//! What is known of finished exchanges: metrics, the log, traces and the ring, all from the same record, so that they
+//! cannot disagree; and what happened beside them, told once for the log and the metrics. Nothing here holds content or a
+//! secret.
 
 mod access;
+mod event;
 mod log;
 mod metrics;
 mod names;
 mod record;
 mod ring;
+mod traces;
 
+pub use event::{BreakerState, Event};
 pub use log::{Log, LogError};
-pub use metrics::InFlight;
+pub use metrics::{InFlight, OpenStream};
 pub use record::{AttemptRecord, ErrorRecord, ExchangeRecord, Operation};
+pub use traces::{TraceBatch, TraceContext, TraceQueue};
 
 use crate::config::LogSettings;
 use log::Queue;
 use metrics::Metrics;
 use ring::Ring;
 use std::sync::Arc;
+use traces::Traces;
 
 /// How many finished exchanges `GET /admin/exchanges` remembers.
 const REMEMBERED: usize = 1_000;
 
-/// Takes every finished exchange and tells of it: in `/metrics`, in the log, at `/admin/exchanges`.
+/// Takes every finished exchange and tells of it: in `/metrics`, in the log, at `/admin/exchanges`,
+/// and in traces where they are wanted.
 #[derive(Debug)]
 pub struct Observer {
     metrics: Metrics,
     ring: Ring,
     log: Arc<Queue>,
+    traces: Traces,
 }
 
 impl Observer {
     /// An observer whose access lines go to `log`.
     pub fn new(log: &Log) -> Self {
         let queue = log.queue();
-        Self { metrics: Metrics::new(queue.dropped_counter()), ring: Ring::new(REMEMBERED), log: queue }
+        let metrics = Metrics::new(queue.dropped_counter());
+        Self { metrics, ring: Ring::new(REMEMBERED), log: queue, traces: Traces::new() }
     }
 
     /// The end of an exchange: the only way in. Never waits for anybody.
@@ -42,12 +51,24 @@ impl Observer {
         self.metrics.finished(&record);
         let record = Arc::new(record);
         self.log.exchange(&record);
+        self.traces.push(&record);
         self.ring.push(record);
+    }
+
+    /// Something happened that is no exchange of its own: the only way in. Never waits for anybody.
+    pub fn tell(&self, event: Event<'_>) {
+        self.metrics.happened(&event);
+        event.log();
     }
 
     /// Counts a request as in flight for as long as the guard lives.
     pub fn in_flight(&self) -> InFlight {
         self.metrics.in_flight()
+    }
+
+    /// Counts a stream to a client as open for as long as the guard lives.
+    pub fn open_stream(&self) -> OpenStream {
+        self.metrics.open_stream()
     }
 
     /// The finished exchanges that are remembered, the newest first.
@@ -65,6 +86,11 @@ impl Observer {
         self.metrics.text()
     }
 
+    /// The exchanges that wait to be sent to a collector; for the first who asks, who then must take them out.
+    pub fn trace_queue(&self) -> Option<TraceQueue> {
+        self.traces.take_queue()
+    }
+
     /// Whether anything may leave the machine now.
     pub fn set_local_only(&self, on: bool) {
         self.metrics.set_local_only(on);
@@ -75,23 +101,14 @@ impl Observer {
         self.metrics.local_state(states, now);
     }
 
-    /// The local server is in another state.
-    pub fn local_state_changed(&self, from: &'static str, to: &'static str) {
-        self.metrics.local_state_changed(from, to);
-    }
-
     /// Memory that the local server holds, in bytes; nothing where it is not known.
     pub fn set_local_resident(&self, bytes: Option<u64>) {
         self.metrics.set_local_resident(bytes);
     }
 
-    /// The configuration was read again: `Some` is what the log is to do from now on, `None` an invalid file, with the
-    /// last good one still in force. Whether lines are JSON is decided at the start only.
-    pub fn config_reloaded(&self, settings: Option<&LogSettings>) {
-        self.metrics.config_reloaded(settings.is_some());
-        if let Some(settings) = settings {
-            self.log.adjust(settings);
-        }
+    /// What the log is to do from now on. Whether lines are JSON is decided at the start only.
+    pub fn adjust_log(&self, settings: &LogSettings) {
+        self.log.adjust(settings);
     }
 }
 

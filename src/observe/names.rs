@@ -9,6 +9,17 @@ const OTHER: &str = "other";
 /// A name longer than this is no model's; in bytes.
 const MAX_LENGTH: usize = 200;
 
+/// `gen_ai.provider.name` of a provider of ours: the conventions' own word where they have one, else the name itself.
+pub(super) fn well_known(provider: &str) -> &str {
+    match provider {
+        "gemini" => "gcp.gemini",
+        "mistral" => "mistral_ai",
+        "moonshot" => "moonshot_ai",
+        "xai" => "x_ai",
+        other => other,
+    }
+}
+
 /// A bounded set of names. Asking for one that is in it allocates nothing.
 #[derive(Debug)]
 pub(super) struct Names {
@@ -26,6 +37,11 @@ impl Names {
     /// The label that stands for all the rest.
     pub(super) fn other(&self) -> Arc<str> {
         Arc::clone(&self.other)
+    }
+
+    /// True for the label that stands for all the rest.
+    pub(super) fn is_other(&self, label: &Arc<str>) -> bool {
+        Arc::ptr_eq(label, &self.other)
     }
 
     /// The label of `name`.

@@ -1,7 +1,9 @@
 //! One finished exchange, as the log, the metrics and `/admin/exchanges` know it.
 
 use super::access;
+use super::traces::TraceContext;
 use crate::chat::{ChatError, DialectId, ErrorKind, LossKind, Losses, Usage};
+use crate::provider::prices::Prices;
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
@@ -59,7 +61,9 @@ pub struct ExchangeRecord {
     pub provider: Option<String>,
     /// The model that answered, in the provider's naming.
     pub model: Option<String>,
-    /// A catalogue lists that model; only then may its name become a label.
+    /// The model that the provider says it used.
+    pub response_model: Option<String>,
+    /// A catalogue lists `model`; only then may its name become a label.
     pub known_model: bool,
     /// Every target that was asked, in order.
     pub attempts: Vec<AttemptRecord>,
@@ -77,12 +81,16 @@ pub struct ExchangeRecord {
     pub losses: Losses,
     /// Token counts, as far as the provider told.
     pub usage: Option<Usage>,
+    /// What the answering model's tokens cost.
+    pub prices: Prices,
     /// From the request's head to the last byte of the answer.
     pub total: Duration,
-    /// The part of `total` that was spent waiting for providers.
+    /// The part of `total` that the provider that answered took: to its answer, or to the first content of a stream.
     pub upstream: Option<Duration>,
     /// From the request's head to the first content of a stream.
     pub first_token: Option<Duration>,
+    /// Events of the answering provider's stream that could not be read, and were left out.
+    pub skipped: u64,
     /// The gateway's own share of `total`.
     pub overhead: Option<Duration>,
     /// Size of the client's body in bytes.
@@ -93,6 +101,8 @@ pub struct ExchangeRecord {
     pub cancelled: bool,
     /// The answering provider's own id of the request.
     pub upstream_request_id: Option<String>,
+    /// Its place in a trace, where traces are wanted.
+    pub trace: Option<TraceContext>,
 }
 
 /// One call of one target.
@@ -106,10 +116,23 @@ pub struct AttemptRecord {
     pub outcome: &'static str,
     /// The HTTP status that the provider answered with.
     pub status: Option<u16>,
+    /// The same target was asked before by this exchange.
+    pub retry: bool,
+    /// What was waited for before it was asked: a place, a backoff, the provider's own `Retry-After`.
+    pub waited: Duration,
+    /// From the request's head to the call.
+    pub began: Duration,
     /// How long it took, in milliseconds.
     pub millis: u64,
     /// What the provider said went wrong; no content of the client's.
     pub error: Option<String>,
+}
+
+impl AttemptRecord {
+    /// True if both asked the same target.
+    pub(super) fn is_same_target(&self, other: &Self) -> bool {
+        self.provider == other.provider && self.model == other.model
+    }
 }
 
 /// As in the header `x-bifrost-attempts`: `openai/gpt-x rate_limited 12ms`.
@@ -171,6 +194,7 @@ impl Default for ExchangeRecord {
             class_reason: None,
             provider: None,
             model: None,
+            response_model: None,
             known_model: false,
             attempts: Vec::new(),
             stream: false,
@@ -180,14 +204,17 @@ impl Default for ExchangeRecord {
             substituted: None,
             losses: Losses::new(),
             usage: None,
+            prices: Prices::default(),
             total: Duration::ZERO,
             upstream: None,
             first_token: None,
+            skipped: 0,
             overhead: None,
             bytes_in: 0,
             bytes_out: 0,
             cancelled: false,
             upstream_request_id: None,
+            trace: None,
         }
     }
 }
@@ -196,6 +223,41 @@ impl ExchangeRecord {
     /// The record of an exchange that begins now. It counts as cancelled until somebody writes down how it ended.
     pub fn begin(id: String, ingress: DialectId, operation: Operation, local_only: bool) -> Self {
         Self { id, started: SystemTime::now(), ingress, operation, local_only, cancelled: true, ..Self::default() }
+    }
+
+    /// What went wrong, as it stands in the label and the attribute `error.type`; one that was left is `cancelled`.
+    pub fn error_type(&self) -> Option<&'static str> {
+        match &self.error {
+            Some(error) => Some(error.label()),
+            None => self.cancelled.then_some("cancelled"),
+        }
+    }
+
+    /// What the answer cost, in US dollars; `None` if nobody answered, or a price or the usage is not known. No vendor
+    /// asks money for counting tokens.
+    pub fn cost_usd(&self) -> Option<f64> {
+        self.provider.as_ref()?;
+        if self.operation == Operation::CountTokens { Some(0.0) } else { self.prices.cost(self.usage.as_ref()) }
+    }
+
+    /// How many of the attempts asked a target again.
+    pub fn retries(&self) -> u64 {
+        self.attempts.iter().filter(|attempt| attempt.retry).count() as u64
+    }
+
+    /// The time of a whole stream after its first content, per token after the first: as the conventions count
+    /// `gen_ai.server.time_per_output_token`.
+    pub fn time_per_output_token(&self) -> Option<Duration> {
+        let first = self.first_token.filter(|_| self.stream && self.error_type().is_none())?;
+        let after_first = self.usage?.output.checked_sub(1).filter(|tokens| *tokens > 0)?;
+        Some(self.total.saturating_sub(first).div_f64(after_first as f64))
+    }
+
+    /// The target that should have answered, when another one did.
+    pub fn fell_back_from(&self) -> Option<&AttemptRecord> {
+        let first = self.attempts.first()?;
+        let (provider, model) = (self.provider.as_ref()?, self.model.as_ref()?);
+        (first.provider != *provider || first.model != *model).then_some(first)
     }
 
     /// The status for counting: one that was never sent is nginx's 499, "client closed request".
@@ -212,6 +274,7 @@ impl ExchangeRecord {
             (&mut self.class_reason, MAX_TEXT),
             (&mut self.provider, MAX_NAME),
             (&mut self.model, MAX_NAME),
+            (&mut self.response_model, MAX_NAME),
             (&mut self.substituted, MAX_NAME),
             (&mut self.upstream_request_id, MAX_NAME),
         ];
@@ -269,6 +332,7 @@ impl Serialize for ExchangeRecord {
         map.serialize_entry("class_reason", &self.class_reason)?;
         map.serialize_entry("provider", &self.provider)?;
         map.serialize_entry("model", &self.model)?;
+        map.serialize_entry("response_model", &self.response_model)?;
         map.serialize_entry("attempts", &self.attempts)?;
         map.serialize_entry("stream", &self.stream)?;
         map.serialize_entry("status", &(self.status != 0).then_some(self.status))?;
@@ -278,13 +342,16 @@ impl Serialize for ExchangeRecord {
         map.serialize_entry("substituted", &self.substituted)?;
         map.serialize_entry("losses", &LossList(&self.losses))?;
         map.serialize_entry("usage", &self.usage.as_ref().map(UsageFields))?;
+        map.serialize_entry("cost_usd", &self.cost_usd())?;
         map.serialize_entry("total_ms", &millis(self.total))?;
         map.serialize_entry("upstream_ms", &self.upstream.map(millis))?;
         map.serialize_entry("first_token_ms", &self.first_token.map(millis))?;
+        map.serialize_entry("skipped", &self.skipped)?;
         map.serialize_entry("overhead_us", &self.overhead.map(|time| time.as_micros() as u64))?;
         map.serialize_entry("bytes_in", &self.bytes_in)?;
         map.serialize_entry("bytes_out", &self.bytes_out)?;
         map.serialize_entry("upstream_request_id", &self.upstream_request_id)?;
+        map.serialize_entry("trace_id", &self.trace.as_ref().map(|trace| trace.id()))?;
         map.end()
     }
 }
@@ -296,11 +363,14 @@ fn millis(time: Duration) -> f64 {
 
 impl Serialize for AttemptRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(6))?;
+        let mut map = serializer.serialize_map(Some(9))?;
         map.serialize_entry("provider", &self.provider)?;
         map.serialize_entry("model", &self.model)?;
         map.serialize_entry("outcome", self.outcome)?;
         map.serialize_entry("status", &self.status)?;
+        map.serialize_entry("retry", &self.retry)?;
+        map.serialize_entry("waited_ms", &millis(self.waited))?;
+        map.serialize_entry("began_ms", &millis(self.began))?;
         map.serialize_entry("ms", &self.millis)?;
         map.serialize_entry("error", &self.error)?;
         map.end()

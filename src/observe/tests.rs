@@ -1,11 +1,13 @@
 use super::*;
 use crate::chat::{DialectId, ErrorKind, Losses, Usage};
+use crate::provider::prices::Prices;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
+use tracing::Level;
 
 fn settings(json: bool) -> LogSettings {
     LogSettings { filter: "info".to_owned(), json, access: true }
@@ -56,6 +58,21 @@ fn observer() -> (Log, Observer) {
     (log, observer)
 }
 
+/// An attempt that did not get through.
+fn unreachable(retry: bool, waited: Duration) -> AttemptRecord {
+    AttemptRecord {
+        provider: "mlx-local".to_owned(),
+        model: "org/tiny".to_owned(),
+        outcome: "unreachable",
+        status: None,
+        retry,
+        waited,
+        began: Duration::from_micros(40),
+        millis: 3,
+        error: Some("mlx-local could not be reached".to_owned()),
+    }
+}
+
 /// A streamed exchange in which everything is known.
 fn full() -> ExchangeRecord {
     let mut losses = Losses::new();
@@ -71,21 +88,19 @@ fn full() -> ExchangeRecord {
         class_reason: Some("asked for".to_owned()),
         provider: Some("openai".to_owned()),
         model: Some("gpt-x".to_owned()),
+        response_model: Some("gpt-x-2026-01-01".to_owned()),
         known_model: true,
         attempts: vec![
-            AttemptRecord {
-                provider: "mlx-local".to_owned(),
-                model: "org/tiny".to_owned(),
-                outcome: "unreachable",
-                status: None,
-                millis: 3,
-                error: Some("mlx-local could not be reached".to_owned()),
-            },
+            unreachable(false, Duration::ZERO),
+            unreachable(true, Duration::from_millis(10)),
             AttemptRecord {
                 provider: "openai".to_owned(),
                 model: "gpt-x".to_owned(),
                 outcome: "ok",
                 status: Some(200),
+                retry: false,
+                waited: Duration::from_millis(20),
+                began: Duration::from_millis(23),
                 millis: 700,
                 error: None,
             },
@@ -97,14 +112,17 @@ fn full() -> ExchangeRecord {
         substituted: None,
         losses,
         usage: Some(Usage { input: 100, output: 20, cache_read: Some(64), cache_write: None, reasoning: Some(5) }),
+        prices: Prices { input: Some(2.0), output: Some(10.0), cache_read: Some(0.5), cache_write: None },
         total: Duration::from_millis(1_500),
         upstream: Some(Duration::from_micros(1_499_900)),
         first_token: Some(Duration::from_millis(700)),
+        skipped: 1,
         overhead: Some(Duration::from_micros(90)),
         bytes_in: 1_234,
         bytes_out: 5_678,
         cancelled: false,
         upstream_request_id: Some("req_1".to_owned()),
+        trace: Some(TraceContext::of(Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"))),
     }
 }
 
@@ -160,21 +178,101 @@ fn series(line: &str) -> String {
     }
 }
 
-#[test]
-fn metrics_say_what_the_records_say() {
-    let (_log, observer) = observer();
-    let waiting = observer.in_flight();
-    drop(observer.in_flight());
+/// One of each.
+fn events() -> Vec<Event<'static>> {
+    let (provider, model, known_model) = ("openai", "gpt-x", true);
+    let (closed, open, half) = (BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen);
+    let breaker =
+        |from, to| Event::Breaker { provider, model, known_model, from, to, rest: Some(Duration::from_secs(5)) };
+    let url = "http://127.0.0.1:11434";
+    vec![
+        breaker(closed, open),
+        breaker(open, half),
+        breaker(half, closed),
+        breaker(closed, open),
+        Event::Breaker { provider, model: "unheard-of", known_model: false, from: closed, to: open, rest: None },
+        Event::KeyRested { provider, model: None, key: 1, reason: "rate_limited", rest: Some(Duration::from_secs(2)) },
+        Event::KeyRested { provider, model: Some(model), key: 0, reason: "auth", rest: None },
+        Event::Reconnected { provider },
+        Event::LocalState { from: "ready", to: "down", reason: "nobody listens", url, level: Level::WARN },
+        Event::LocalState { from: "down", to: "held", reason: "somebody else listens", url, level: Level::ERROR },
+        Event::LocalState { from: "held", to: "ready", reason: "it answers", url, level: Level::INFO },
+        Event::ConfigReloaded { error: None },
+        Event::ConfigReloaded { error: Some("a key is missing") },
+        Event::SpansSent { spans: 3 },
+        Event::SpansDropped { spans: 2, reason: "the collector does not answer", again: false },
+        Event::SpansDropped { spans: 1, reason: "the collector does not answer", again: true },
+    ]
+}
+
+/// An observer that has seen everything that there is to see.
+fn experienced() -> (Log, Observer) {
+    let (log, observer) = observer();
+    observer.local_state(["ready", "down", "held"], "ready");
     observer.finish(full());
     observer.finish(refused());
     observer.finish(left());
+    observer.finish(ExchangeRecord { prices: Prices::default(), ..full() });
     observer.set_local_only(true);
-    observer.config_reloaded(Some(&settings(false)));
-    observer.config_reloaded(None);
+    for event in events() {
+        observer.tell(event);
+    }
+    (log, observer)
+}
+
+#[test]
+fn metrics_say_what_the_records_and_the_events_say() {
+    let (_log, observer) = experienced();
+    let waiting = (observer.in_flight(), observer.open_stream());
+    drop((observer.in_flight(), observer.open_stream()));
     let text = sorted(&observer.metrics_text());
     drop(waiting);
     insta::assert_snapshot!(text.replace(env!("CARGO_PKG_VERSION"), "[version]"));
-    assert!(observer.metrics_text().contains("bifrost_requests_in_flight 0\n"));
+    let text = observer.metrics_text();
+    assert!(text.contains("bifrost_requests_in_flight 0\n") && text.contains("bifrost_streams_open 0\n"));
+}
+
+/// The table of `docs/METRICS.md`, from the text that a scrape gets.
+fn table_of_metrics(text: &str) -> (String, usize) {
+    let (mut help, mut rows) = ("", Vec::new());
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if let Some((_, words)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+            help = words.trim_end_matches('.');
+        }
+        let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) else { continue };
+        lines.next_if(|line| line.starts_with("# UNIT "));
+        let sample = lines.peek().copied().unwrap_or_default();
+        let labels = sample.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or("", |(labels, _)| labels);
+        let labels = labels.split(',').filter_map(|label| label.split_once('=')).map(|(label, _)| label);
+        let labels: Vec<String> = labels.filter(|label| *label != "le").map(|label| format!("`{label}`")).collect();
+        let suffix = match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        rows.push(format!("| `{name}{suffix}` | {kind} | {} | {help} |\n", labels.join(", ")));
+    }
+    rows.sort();
+    (format!("| Metric | Type | Labels | What it says |\n| --- | --- | --- | --- |\n{}", rows.concat()), rows.len())
+}
+
+#[test]
+fn the_table_of_metrics_is_that_of_the_code() {
+    let (_log, observer) = experienced();
+    let (table, rows) = table_of_metrics(&observer.metrics_text());
+    let registered = include_str!("metrics/families.rs").matches("registry.register").count();
+    assert_eq!(rows, registered, "the records and the events of this test leave a metric out:\n{table}");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/METRICS.md");
+    let written = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = written.split_once("<!-- metrics -->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- /metrics -->").unwrap();
+    let made = format!("{before}<!-- metrics -->\n{table}<!-- /metrics -->{after}");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, made).unwrap();
+    } else {
+        assert!(made == written, "out of date: run UPDATE_DOCS=1 cargo test --lib the_table_of_metrics");
+    }
 }
 
 #[test]
@@ -215,14 +313,35 @@ fn events_go_the_same_way_and_the_filter_follows_the_configuration() {
     tracing::info!(answer = 42, "first");
     tracing::debug!("not asked for");
     observer.finish(full());
-    observer.config_reloaded(Some(&with_filter("warn,bifrost::observe::tests=debug")));
+    observer.adjust_log(&with_filter("warn,bifrost::observe=debug"));
     tracing::debug!("asked for now");
-    observer.config_reloaded(Some(&with_filter("bifrost=loud")));
+    for event in events() {
+        observer.tell(event);
+    }
+    observer.adjust_log(&with_filter("bifrost=loud"));
     drop(log);
     // Other tests of this process may log too.
     let text = kept.text();
-    let expected =
-        [" INFO first answer=42\n", " INFO exchange: 200", "DEBUG asked for now\n", "stays as it was: the log filter"];
+    let expected = [
+        " INFO first answer=42\n",
+        " INFO exchange: 200",
+        "DEBUG asked for now\n",
+        " WARN the circuit breaker opened: the target is not asked provider=\"openai\" model=\"gpt-x\" from=closed rest_ms=5000\n",
+        " INFO the circuit breaker lets one request through, to see whether the target is well again provider=\"openai\" model=\"gpt-x\" from=open\n",
+        " INFO the circuit breaker closed: the target is asked again provider=\"openai\" model=\"gpt-x\" from=half_open\n",
+        " WARN a key rests provider=\"openai\" key=1 reason=\"rate_limited\" rest_ms=2000\n",
+        " WARN a key is not used until the configuration is read again provider=\"openai\" model=\"gpt-x\" key=0 reason=\"auth\"\n",
+        "DEBUG a kept connection was closed; the call is sent again on a fresh one provider=\"openai\"\n",
+        " WARN the local server: nobody listens from=\"ready\" to=\"down\" url=\"http://127.0.0.1:11434\"\n",
+        "ERROR the local server: somebody else listens",
+        " INFO the local server: it answers",
+        " INFO the changed configuration is in force\n",
+        "ERROR the changed configuration is not in force: a key is missing\n",
+        "DEBUG spans were sent spans=3\n",
+        " WARN traces are incomplete: the collector does not answer; bifrost_trace_spans_dropped counts on spans=2\n",
+        "DEBUG traces are incomplete: the collector does not answer spans=1\n",
+        "stays as it was: the log filter",
+    ];
     let places: Vec<_> =
         expected.iter().map(|line| text.find(line).unwrap_or_else(|| panic!("{line}: {text}"))).collect();
     assert!(places.is_sorted(), "{text}");
@@ -235,7 +354,7 @@ fn without_an_access_log_only_the_ring_and_the_metrics_know() {
     let log = Log::start(&LogSettings { access: false, ..settings(false) }, kept.clone()).unwrap();
     let observer = Observer::new(&log);
     observer.finish(full());
-    observer.config_reloaded(Some(&settings(false)));
+    observer.adjust_log(&settings(false));
     observer.finish(refused());
     drop(log);
     assert!(!kept.text().contains("0193-full") && kept.text().contains("0193-refused"), "{}", kept.text());

@@ -18,6 +18,9 @@ pub struct Facts {
     pub output_price: Option<f64>,
     /// US dollars per million tokens of the prompt read from the vendor's cache.
     pub cache_read_price: Option<f64>,
+    /// US dollars per million tokens of the prompt written to the vendor's cache; where its lifetime has a say in the
+    /// price, for the shortest.
+    pub cache_write_price: Option<f64>,
     /// It can call tools.
     pub tools: Option<bool>,
     /// It takes images.
@@ -37,6 +40,7 @@ impl Facts {
             input_price,
             output_price,
             cache_read_price,
+            cache_write_price,
             tools,
             vision,
             reasoning,
@@ -47,6 +51,7 @@ impl Facts {
         self.input_price = self.input_price.or(*input_price);
         self.output_price = self.output_price.or(*output_price);
         self.cache_read_price = self.cache_read_price.or(*cache_read_price);
+        self.cache_write_price = self.cache_write_price.or(*cache_write_price);
         self.tools = self.tools.or(*tools);
         self.vision = self.vision.or(*vision);
         self.reasoning = self.reasoning.or(*reasoning);
@@ -114,6 +119,7 @@ impl Known {
             facts.input_price = None;
             facts.output_price = None;
             facts.cache_read_price = None;
+            facts.cache_write_price = None;
         }
         if is_local {
             facts.vision = None;
@@ -204,6 +210,10 @@ mod tests {
             if let (Some(input), Some(output)) = (facts.input_price, facts.output_price) {
                 assert!(input > 0.0 && input <= output && output < 1000.0, "{key}");
                 assert!(facts.cache_read_price.is_none_or(|cached| cached < input), "{key}");
+                assert!(
+                    facts.cache_write_price.is_none_or(|written| (input..=2.0 * input).contains(&written)),
+                    "{key}"
+                );
             }
         }
     }

@@ -3,6 +3,7 @@
 
 pub mod facts;
 pub mod listing;
+pub mod prices;
 pub mod table;
 
 use crate::chat::DialectId;
@@ -120,8 +121,8 @@ pub struct Provider {
     pub endpoints: Vec<Endpoint>,
     /// How the key is sent.
     pub auth: Auth,
-    /// Where its key may come from, in order; the first that resolves is used.
-    pub keys: Vec<SecretRef>,
+    /// Its keys; more than one make a pool.
+    pub keys: Vec<ProviderKey>,
     /// How its models are listed.
     pub models: ModelList,
     /// Where it stands.
@@ -134,6 +135,28 @@ pub struct Provider {
     pub headers: Vec<(String, String)>,
     /// Limits of time.
     pub deadlines: Deadlines,
+    /// Whether it may answer when a target before it failed.
+    pub fallback: FallbackUse,
+}
+
+/// One key of a provider's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderKey {
+    /// Where it may come from, in order; the first that resolves is used.
+    pub sources: Vec<SecretRef>,
+    /// Its share of the requests against the others', 1 to 1000.
+    pub weight: u32,
+}
+
+/// Whether a provider may answer when a target before it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FallbackUse {
+    /// It may.
+    #[default]
+    Allowed,
+    /// It answers only who asks for it first.
+    Never,
 }
 
 /// Shows the names of the headers only: a user may have written a credential into one.
@@ -151,6 +174,7 @@ impl fmt::Debug for Provider {
             .field("edits", &self.edits)
             .field("headers", &headers)
             .field("deadlines", &self.deadlines)
+            .field("fallback", &self.fallback)
             .finish()
     }
 }
@@ -207,7 +231,14 @@ fn split_version(url: &str) -> (&str, Option<&str>) {
     if is_version && !base.ends_with('/') { (base.trim_end_matches('/'), Some(last)) } else { (url, None) }
 }
 
-/// Limits of time of one attempt.
+impl ProviderKey {
+    /// The one key that `sources` lead to; none without any.
+    pub fn of(sources: Vec<SecretRef>) -> Vec<Self> {
+        if sources.is_empty() { Vec::new() } else { vec![Self { sources, weight: 1 }] }
+    }
+}
+
+/// Limits of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
     /// To connect.
@@ -220,6 +251,8 @@ pub struct Deadlines {
     pub idle: Duration,
     /// For the whole of an answer that is not streamed.
     pub whole_answer: Duration,
+    /// For all attempts of a request together, until the first content is sent.
+    pub budget: Duration,
 }
 
 impl Deadlines {
@@ -230,7 +263,21 @@ impl Deadlines {
         first_token_reasoning: Duration::from_secs(300),
         idle: Duration::from_secs(60),
         whole_answer: Duration::from_secs(600),
+        budget: Duration::from_secs(600),
     };
+
+    /// Each limit but that of connecting, and `longest` at most: a client may shorten what it waits for. The budget is
+    /// for all targets and stays.
+    pub fn at_most(self, longest: Duration) -> Self {
+        Self {
+            connect: self.connect,
+            first_token: self.first_token.min(longest),
+            first_token_reasoning: self.first_token_reasoning.min(longest),
+            idle: self.idle.min(longest),
+            whole_answer: self.whole_answer.min(longest),
+            budget: self.budget,
+        }
+    }
 
     /// For a model server on this machine, which may have to load the model first.
     pub const LOCAL: Self = Self {
@@ -239,6 +286,7 @@ impl Deadlines {
         first_token_reasoning: Duration::from_secs(300),
         idle: Duration::from_secs(120),
         whole_answer: Duration::from_secs(1800),
+        budget: Duration::from_secs(1800),
     };
 }
 
@@ -267,6 +315,11 @@ impl Provider {
     /// True for a provider on this machine.
     pub fn is_local(&self) -> bool {
         self.kind == ProviderKind::Local
+    }
+
+    /// Where its keys may come from.
+    pub fn key_sources(&self) -> impl Iterator<Item = &SecretRef> {
+        self.keys.iter().flat_map(|key| &key.sources)
     }
 
     /// True when it answers only with a key.
@@ -299,13 +352,14 @@ impl ProviderRow {
             name: self.name.to_owned(),
             endpoints: self.endpoints.iter().map(endpoint).collect(),
             auth: self.auth,
-            keys: self.key_env.iter().map(|name| SecretRef::Env((*name).to_owned())).collect(),
+            keys: ProviderKey::of(self.key_env.iter().map(|name| SecretRef::Env((*name).to_owned())).collect()),
             models: self.models,
             kind: self.kind,
             profile: self.profile,
             edits: self.edits.to_vec(),
             headers: self.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             deadlines: if self.kind == ProviderKind::Local { Deadlines::LOCAL } else { Deadlines::CLOUD },
+            fallback: FallbackUse::Allowed,
         }
     }
 }

@@ -33,7 +33,7 @@ struct Candidate<'a> {
 /// registry is the user's own word for which local model to take.
 pub(super) fn targets(view: &View<'_>, name: &str, class: &Class) -> Vec<Target> {
     let mut targets: Vec<(bool, bool, Target)> = Vec::new();
-    for selector in &class.select {
+    for (place, selector) in class.select.iter().enumerate() {
         let mut candidates = candidates(view, name, class, selector);
         candidates.sort_by(|a, b| order(selector.take, a, b));
         // Without a provider it adds to what is there: another model, and of a local server no second one to load.
@@ -45,7 +45,9 @@ pub(super) fn targets(view: &View<'_>, name: &str, class: &Class) -> Vec<Target>
         }
         for candidate in candidates.into_iter().take(selector.limit.unwrap_or(1)) {
             let reason = reason(name, selector, &candidate);
-            let target = Target { provider: candidate.provider.clone(), model: candidate.model.to_owned(), reason };
+            let equals = selector.balance.then_some(place);
+            let target =
+                Target { provider: candidate.provider.clone(), model: candidate.model.to_owned(), reason, equals };
             if !targets.iter().any(|(_, _, known)| known.is_same(&target)) {
                 targets.push((candidate.is_down, candidate.readiness != ROLE, target));
             }

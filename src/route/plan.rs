@@ -9,7 +9,7 @@ use crate::chat::{ChatError, ErrorKind};
 use crate::config::classes::{Class, FIRST_CATALOGUE_WAIT};
 use crate::config::{OnCloudModel, Snapshot};
 use crate::provider::facts::{Facts, Known};
-use crate::provider::{MLX_LOCAL, Provider};
+use crate::provider::{FallbackUse, MLX_LOCAL, Provider};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,8 @@ pub struct Target {
     pub model: String,
     /// Why it is in the plan.
     pub reason: String,
+    /// Neighbours with the same number are as good as each other.
+    pub equals: Option<usize>,
 }
 
 impl Target {
@@ -206,6 +208,13 @@ impl<'a> View<'a> {
 /// # Errors
 /// See [`PlanError`].
 pub fn plan(ask: &Ask<'_>, view: &View<'_>) -> Result<Plan, PlanError> {
+    let mut plan = resolve_ask(ask, view)?;
+    let mut is_first = true;
+    plan.targets.retain(|target| std::mem::take(&mut is_first) || target.provider.fallback == FallbackUse::Allowed);
+    Ok(plan)
+}
+
+fn resolve_ask(ask: &Ask<'_>, view: &View<'_>) -> Result<Plan, PlanError> {
     let reference = match ask.class {
         Some("auto") => Reference::Auto,
         Some(class) => Reference::Class(class),
@@ -273,7 +282,7 @@ fn follow(view: &View<'_>, name: &str, target: &str, depth: usize) -> Result<Pla
 }
 
 fn single(provider: &Arc<Provider>, model: String, reason: String) -> Plan {
-    let target = Target { provider: provider.clone(), model, reason };
+    let target = Target { provider: provider.clone(), model, reason, equals: None };
     Plan { targets: vec![target], class: None, class_reason: None, substituted: None }
 }
 
@@ -304,7 +313,7 @@ fn by_id(view: &View<'_>, id: &str) -> Result<Plan, PlanError> {
     for provider in view.providers() {
         if let Some(model) = view.catalogue.list(&provider.name).and_then(|list| list.find(id)) {
             let reason = format!("{} lists it", provider.name);
-            found.push(Target { provider: provider.clone(), model: model.id.clone(), reason });
+            found.push(Target { provider: provider.clone(), model: model.id.clone(), reason, equals: None });
         }
     }
     found.sort_by_key(|target| target.provider.kind);
@@ -350,7 +359,7 @@ fn local_default(view: &View<'_>) -> Result<Target, PlanError> {
     let list = view.catalogue.list(&provider.name);
     let target = |model: &str, reason: &str| {
         let reason = format!("local default: {reason}");
-        Target { provider: provider.clone(), model: listed_spelling(view, provider, model), reason }
+        Target { provider: provider.clone(), model: listed_spelling(view, provider, model), reason, equals: None }
     };
     let role = view.role("default");
     if let Some(running) = list.and_then(|list| list.running.as_deref()).filter(|running| !running.is_empty()) {
@@ -432,7 +441,7 @@ fn without_key(view: &View<'_>, id: &str) -> Option<Arc<Provider>> {
 }
 
 fn no_key(provider: &Provider, model: &str) -> PlanError {
-    let places: Vec<String> = provider.keys.iter().map(ToString::to_string).collect();
+    let places: Vec<String> = provider.key_sources().map(ToString::to_string).collect();
     let remedy = if places.is_empty() {
         format!("set `key` in [providers.{}] of the config.", provider.name)
     } else {

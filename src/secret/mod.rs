@@ -7,7 +7,7 @@ mod words;
 
 pub use environment::{EnvFileError, Environment};
 pub use reference::{ReferenceError, SecretRef};
-pub use resolver::{Availability, FailureReason, Resolver, SecretError};
+pub use resolver::{Availability, FAILURE_KEPT, FailureReason, Resolver, SecretError};
 
 use std::fmt;
 

@@ -123,7 +123,7 @@ impl Resolver {
     ///
     /// # Errors
     /// None gave a secret, and this is why the first (other than a variable that is not set) did not.
-    pub async fn first(&self, references: &[SecretRef]) -> Result<Option<Secret>, SecretError> {
+    pub async fn first(&self, references: impl IntoIterator<Item = &SecretRef>) -> Result<Option<Secret>, SecretError> {
         let mut failure = None;
         for reference in references {
             match self.resolve(reference).await {
@@ -148,8 +148,8 @@ impl Resolver {
     }
 
     /// The best that [`Self::peek`] says of `references`.
-    pub fn peek_first(&self, references: &[SecretRef]) -> Availability {
-        references.iter().map(|reference| self.peek(reference)).max().unwrap_or(Availability::Absent)
+    pub fn peek_first<'a>(&self, references: impl IntoIterator<Item = &'a SecretRef>) -> Availability {
+        references.into_iter().map(|reference| self.peek(reference)).max().unwrap_or(Availability::Absent)
     }
 
     fn slot(&self, reference: &SecretRef) -> Arc<Slot> {

@@ -4,6 +4,7 @@ use super::{Gateway, gate, guard, planning, reply};
 use crate::chat::{ChatError, DialectId, ErrorKind};
 use crate::config::{Paths, state};
 use crate::observe::ExchangeRecord;
+use crate::route::Condition;
 use crate::secret::Secret;
 use axum::Router;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Instant;
 use tracing::info;
 use uuid::Uuid;
 
@@ -170,9 +172,26 @@ async fn status(State(gateway): State<Arc<Gateway>>) -> Response {
         "config": { "path": snapshot.path, "error": gateway.config_error().as_deref(), "warnings": snapshot.warnings },
         "local": local_json(&gateway),
         "providers": gateway.directory.report(&snapshot),
+        "targets": targets(&gateway),
+        "keys_out_of_use": gateway.keys.load().report(Instant::now()),
         "classes": classes,
     });
     reply::json(StatusCode::OK, body.to_string())
+}
+
+/// How every target is doing that was asked.
+fn targets(gateway: &Gateway) -> Vec<Value> {
+    let now = Instant::now();
+    let one = |(provider, model, condition): (String, String, Arc<Condition>)| {
+        let rest = condition.rest(now).map(|rest| rest.until.saturating_duration_since(now).as_secs_f64());
+        json!({
+            "provider": provider,
+            "model": model,
+            "breaker": condition.state(now).name(),
+            "rests_seconds": rest,
+        })
+    };
+    gateway.conditions.all().into_iter().map(one).collect()
 }
 
 #[derive(Deserialize)]

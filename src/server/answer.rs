@@ -1,12 +1,13 @@
 //! A request for an answer: read, planned, asked, and told to the client.
 
 use super::attempt::{Live, Whole};
-use super::exchange::{Exchange, try_targets};
+use super::exchange::Exchange;
+use super::failover::first_answer;
 use super::relay::Relay;
 use super::{Gateway, body, reply};
 use crate::chat::{ChatError, DialectId, Event, Losses};
 use crate::dialect::{self, StreamEncoder, UrlHints};
-use crate::observe::Operation;
+use crate::observe::{OpenStream, Operation};
 use crate::route::Plan;
 use crate::upstream::{Alarm, Failure};
 use axum::body::Body;
@@ -55,7 +56,7 @@ pub async fn answer(
 
 /// An error before anything was sent.
 pub fn refuse(exchange: &Exchange, failure: &Failure) -> Response {
-    let mut response = reply::failure(exchange.ingress, failure, &exchange.id);
+    let mut response = reply::failure(exchange.ingress, failure, &exchange.id, &exchange.record().attempts);
     reply::put_upstream(response.headers_mut(), &failure.headers);
     exchange.failed(&failure.error, response.status().as_u16());
     tell(exchange, response.headers_mut());
@@ -83,7 +84,7 @@ pub fn tell(exchange: &Exchange, headers: &mut HeaderMap) {
         let trail: Vec<String> = record.attempts.iter().map(ToString::to_string).collect();
         reply::put(headers, reply::ATTEMPTS, &trail.join(", "));
     }
-    if let (Some(first), Some(_)) = (record.attempts.first().filter(|_| record.attempts.len() > 1), &record.provider) {
+    if let Some(first) = record.fell_back_from() {
         reply::put(headers, reply::FALLBACK, &format!("{}/{}", first.provider, first.model));
     }
     if let Some(overhead) = record.overhead {
@@ -95,7 +96,7 @@ pub fn tell(exchange: &Exchange, headers: &mut HeaderMap) {
 type Trying = Pin<Box<dyn Future<Output = Result<Live, Failure>> + Send>>;
 
 async fn respond(exchange: Arc<Exchange>, plan: Plan) -> Response {
-    let mut trying: Trying = Box::pin(try_targets(Arc::clone(&exchange), plan));
+    let mut trying: Trying = Box::pin(first_answer(Arc::clone(&exchange), plan));
     if !exchange.stream {
         return settled(&exchange, trying.await);
     }
@@ -154,6 +155,7 @@ struct Delivery {
     next_sign: Instant,
     alarm: Alarm,
     bytes: u64,
+    _open: OpenStream,
 }
 
 enum Source {
@@ -177,7 +179,9 @@ impl http_body::Body for Delivery {
 impl Delivery {
     fn new(exchange: Arc<Exchange>, source: Source) -> Self {
         let encoder = dialect::get(exchange.ingress).encoder(&exchange.stream_options());
-        Self { exchange, source, encoder, next_sign: Instant::now(), alarm: Alarm::default(), bytes: 0 }
+        let open = exchange.gateway.observer.open_stream();
+        let alarm = Alarm::default();
+        Self { exchange, source, encoder, next_sign: Instant::now(), alarm, bytes: 0, _open: open }
     }
 
     fn into_body(mut self) -> Body {
@@ -235,6 +239,7 @@ impl Delivery {
                 self.exchange.gateway.signatures.learn(&answer);
             }
             let seen = relay.seen();
+            self.exchange.record().skipped = seen.skipped as u64;
             self.exchange.finished(seen.usage, &seen.losses, seen.error.as_ref(), self.bytes);
             relay.drain();
         }
@@ -248,6 +253,7 @@ impl Drop for Delivery {
         // The client left: what was used until then was used.
         if let Source::Relay(relay) = &mut self.source {
             record.usage = record.usage.or(relay.seen().usage);
+            record.skipped = relay.seen().skipped as u64;
         }
     }
 }

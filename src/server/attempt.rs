@@ -7,16 +7,16 @@ use super::{count_tokens, directory, embeddings};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Response, SignatureOrigin, Usage};
 use crate::dialect;
 use crate::observe::Operation;
-use crate::provider::{BodyEdit, Endpoint, MLX_LOCAL, Provider};
+use crate::provider::{BodyEdit, Deadlines, Endpoint, MLX_LOCAL, Provider};
 use crate::route::Target;
 use crate::secret::Secret;
-use crate::upstream::auth::{self, Credential};
-use crate::upstream::{Answer, Call, Failure, OriginalError, Outcome, Phase};
+use crate::upstream::auth::Credential;
+use crate::upstream::{Answer, Call, Failure, OriginalError, Phase, limit_reset, retry_after};
 use crate::wire::json::Object;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// Headers of the client's that its own vendor gets to see.
@@ -60,41 +60,81 @@ pub struct AnswerFacts {
     pub headers: HeaderMap,
     /// What the translations could not carry.
     pub losses: Losses,
+    /// The model that the provider says it used.
+    pub model: Option<String>,
     /// When the answer (its first content, for a stream) was there.
     pub received: Instant,
     /// When the call was sent.
     pub sent: Instant,
 }
 
+/// On what terms a target is asked.
+pub struct Terms {
+    /// What it is called with.
+    pub credential: Credential,
+    /// The limits of time of this request at this target.
+    pub deadlines: Deadlines,
+    /// The end of the time of all attempts.
+    pub budget_ends: Instant,
+}
+
+/// By when an answer (the first content of a stream) must be there.
+#[derive(Clone, Copy)]
+pub struct Limit {
+    /// The moment.
+    pub at: Instant,
+    /// What has run out then.
+    pub phase: Phase,
+    /// The longest silence in a stream after its first content.
+    pub idle: Duration,
+}
+
+impl Terms {
+    /// The limit of a call that is sent now.
+    pub fn limit(&self, stream: bool, reasons: bool, now: Instant) -> Limit {
+        let (time, phase) = match (stream, reasons) {
+            (false, _) => (self.deadlines.whole_answer, Phase::WholeAnswer),
+            (true, false) => (self.deadlines.first_token, Phase::FirstToken),
+            (true, true) => (self.deadlines.first_token.max(self.deadlines.first_token_reasoning), Phase::FirstToken),
+        };
+        let idle = self.deadlines.idle;
+        match now + time {
+            at if at <= self.budget_ends => Limit { at, phase, idle },
+            _ => Limit { at: self.budget_ends, phase: Phase::Budget, idle },
+        }
+    }
+}
+
 /// Asks one target. The future may be dropped at any time; the provider then stops working.
 ///
 /// # Errors
 /// It gave no answer; the outcome says what follows.
-pub async fn run(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
+pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Live, Failure> {
     match exchange.operation {
-        Operation::Chat => chat(exchange, target).await,
-        Operation::Embeddings => embeddings::run(exchange, target).await,
-        Operation::CountTokens => count_tokens::run(exchange, target).await,
+        Operation::Chat => chat(exchange, target, terms).await,
+        Operation::Embeddings => embeddings::run(exchange, target, terms).await,
+        Operation::CountTokens => count_tokens::run(exchange, target, terms).await,
     }
 }
 
-async fn chat(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
+async fn chat(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Live, Failure> {
     let provider = &target.provider;
     let endpoint = provider.endpoint_for(exchange.ingress);
     let mut losses = Losses::new();
     let body = prepare(exchange, provider, endpoint, &target.model, &mut losses).map_err(Failure::from_error)?;
     let sent = Instant::now();
-    let deadline = sent + limit(exchange, provider, body.reasons);
+    let limit = terms.limit(exchange.stream, body.reasons, sent);
     let path = dialect::get(endpoint.dialect).chat_path(&target.model, exchange.stream);
-    let mut answer = ask(exchange, provider, endpoint, &path, body.bytes, deadline).await?;
-    let facts = AnswerFacts { headers: std::mem::take(&mut answer.headers), losses, received: sent, sent };
+    let mut answer = ask(exchange, provider, endpoint, &path, body.bytes, terms, limit).await?;
+    let headers = std::mem::take(&mut answer.headers);
+    let facts = AnswerFacts { headers, losses, model: None, received: sent, sent };
     if exchange.stream {
         let is_events = content_type(&facts.headers).is_none_or(|kind| !kind.contains("json"));
         if is_events {
-            return stream(exchange, provider, endpoint, answer, body.hide_usage, facts, deadline).await;
+            return stream(exchange, target, endpoint, answer, body.hide_usage, facts, limit).await;
         }
     }
-    whole(exchange, endpoint, answer, facts, deadline).await
+    whole(exchange, endpoint, answer, facts, limit).await
 }
 
 /// Sends `body` to `path` of a provider and waits for the head of a good answer.
@@ -107,10 +147,10 @@ pub async fn ask(
     endpoint: &Endpoint,
     path: &str,
     body: Bytes,
-    deadline: Instant,
+    terms: &Terms,
+    limit: Limit,
 ) -> Result<Answer, Failure> {
-    let phase = if exchange.stream { Phase::FirstToken } else { Phase::WholeAnswer };
-    let headers = headers(exchange, provider, endpoint).await?;
+    let headers = headers(exchange, provider, endpoint, &terms.credential);
     let secrets = secrets_in(&headers);
     let call = Call {
         provider: provider.name.clone(),
@@ -119,15 +159,15 @@ pub async fn ask(
         headers,
         body,
         local_only: exchange.local_only,
-        connect: provider.deadlines.connect,
-        deadline,
-        phase,
+        connect: terms.deadlines.connect,
+        deadline: limit.at,
+        phase: limit.phase,
     };
     let answer = call.send(&exchange.gateway.clients).await?;
     if answer.status.is_success() {
         return Ok(answer);
     }
-    let mut failure = refusal(exchange.ingress, provider, endpoint.dialect, answer, deadline, phase).await;
+    let mut failure = refusal(exchange.ingress, provider, endpoint.dialect, answer, limit).await;
     hide(&secrets, &mut failure);
     Err(failure)
 }
@@ -165,7 +205,7 @@ fn note_stop(request: &Request, provider: &Provider, losses: &mut Losses) {
     }
 }
 
-async fn headers(exchange: &Exchange, provider: &Provider, endpoint: &Endpoint) -> Result<HeaderMap, Failure> {
+fn headers(exchange: &Exchange, provider: &Provider, endpoint: &Endpoint, credential: &Credential) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let accept = if exchange.stream { "text/event-stream, application/json" } else { "application/json" };
@@ -185,47 +225,18 @@ async fn headers(exchange: &Exchange, provider: &Provider, endpoint: &Endpoint) 
             headers.insert(name, value);
         }
     }
-    credential(exchange, provider, endpoint).await?.apply(provider.auth, &mut headers);
-    Ok(headers)
-}
-
-async fn credential(exchange: &Exchange, provider: &Provider, endpoint: &Endpoint) -> Result<Credential, Failure> {
-    match exchange.gateway.key_of(provider).await {
-        Ok(Some(key)) => return Ok(Credential::Own(key)),
-        Err(message) => {
-            let message = format!("The key of {} could not be had: {message}.", provider.name);
-            let error = ChatError::new(ErrorKind::Unavailable, message).with_code("key_unavailable");
-            return Err(Failure::new(Outcome::Auth, error));
-        }
-        Ok(None) => {}
-    }
-    if endpoint.dialect == exchange.ingress
-        && auth::is_vendor_of(provider, exchange.ingress)
-        && let Some(credential) = exchange.client_credential()
-    {
-        return Ok(credential);
-    }
-    Ok(Credential::None)
-}
-
-/// How long the target may take: its own limit, or less if the client says so.
-pub fn limit(exchange: &Exchange, provider: &Provider, reasons: bool) -> Duration {
-    let limit = match (exchange.stream, reasons) {
-        (false, _) => provider.deadlines.whole_answer,
-        (true, false) => provider.deadlines.first_token,
-        (true, true) => provider.deadlines.first_token.max(provider.deadlines.first_token_reasoning),
-    };
-    exchange.timeout.map_or(limit, |shorter| limit.min(shorter))
+    credential.apply(provider.auth, &mut headers);
+    headers
 }
 
 async fn stream(
     exchange: &Exchange,
-    provider: &Provider,
+    target: &Target,
     endpoint: &Endpoint,
     answer: Answer,
     hide_usage: bool,
     mut facts: AnswerFacts,
-    deadline: Instant,
+    limit: Limit,
 ) -> Result<Live, Failure> {
     let options = RelayOptions {
         upstream: endpoint.dialect,
@@ -233,11 +244,12 @@ async fn stream(
         stream: exchange.stream_options(),
         hide_usage,
         collect: endpoint.dialect != exchange.ingress && exchange.has_tools(),
-        idle: provider.deadlines.idle,
+        idle: limit.idle,
     };
     let mut relay = Relay::new(answer.body, &options);
-    relay.until_content(deadline).await.map_err(|failure| named(failure, provider))?;
+    relay.until_content(limit.at, limit.phase).await.map_err(|failure| named(failure, &target.provider))?;
     facts.received = relay.seen().first_content.unwrap_or_else(Instant::now);
+    facts.model.clone_from(&relay.seen().model);
     Ok(Live::Stream(Box::new(relay), facts))
 }
 
@@ -254,17 +266,19 @@ async fn whole(
     endpoint: &Endpoint,
     answer: Answer,
     mut facts: AnswerFacts,
-    deadline: Instant,
+    limit: Limit,
 ) -> Result<Live, Failure> {
-    let body = answer.body.whole(deadline, Phase::WholeAnswer).await?;
+    let body = answer.body.whole(limit.at, limit.phase).await?;
     facts.received = Instant::now();
     let dialect = dialect::get(endpoint.dialect);
     if endpoint.dialect == exchange.ingress && !exchange.stream {
-        let usage = dialect.read_usage(&body).map_err(Failure::from_error)?;
-        return Ok(Live::Whole(Whole { body, facts, usage }));
+        let told = dialect.summarise(&body).map_err(Failure::from_error)?;
+        facts.model = told.model;
+        return Ok(Live::Whole(Whole { body, facts, usage: told.usage }));
     }
     let mut response = dialect.parse_response(&body).map_err(Failure::from_error)?;
     let usage = response.usage;
+    facts.model.clone_from(&response.model);
     if endpoint.dialect != exchange.ingress {
         exchange.gateway.signatures.learn(&response);
         // Not every dialect names and dates its answers; clients of those that do expect it.
@@ -291,14 +305,7 @@ fn as_stream(exchange: &Exchange, response: Response, losses: &mut Losses) -> By
 }
 
 /// Reads an error answer; the client gets its very bytes if they are in its own dialect.
-async fn refusal(
-    ingress: DialectId,
-    provider: &Provider,
-    dialect: DialectId,
-    answer: Answer,
-    deadline: Instant,
-    phase: Phase,
-) -> Failure {
+async fn refusal(ingress: DialectId, provider: &Provider, dialect: DialectId, answer: Answer, limit: Limit) -> Failure {
     let status = answer.status.as_u16();
     if answer.status.is_redirection() {
         let name = &provider.name;
@@ -308,12 +315,24 @@ async fn refusal(
         return Failure::from_error(ChatError::new(ErrorKind::Upstream, message).with_code("upstream_redirect"));
     }
     let headers = answer.headers;
-    let body = match answer.body.whole(deadline, phase).await {
+    let body = match answer.body.whole(limit.at, limit.phase).await {
         Ok(body) => body,
         Err(failure) => return failure,
     };
     let mut error = dialect::get(dialect).parse_error(status, &body);
-    error.retry_after = retry_after(&headers).or(error.retry_after);
+    let now = SystemTime::now();
+    error.retry_after = retry_after(&headers, now).or(error.retry_after);
+    if error.kind == ErrorKind::RateLimited && error.retry_after.is_none() {
+        error.retry_after = limit_reset(&headers, now);
+    }
+    if provider.name == MLX_LOCAL
+        && status == 500
+        && content_type(&headers).is_some_and(|kind| kind.starts_with("text/plain"))
+    {
+        // vllm-mlx says so of input that it did not expect; of its own failures it says more.
+        error.kind = ErrorKind::InvalidRequest;
+        error.message = "the local server could not read this request (it answered 500 without a reason); compare it with a request that works".to_owned();
+    }
     let mut failure = Failure { headers, ..Failure::from_error(error) };
     let speaks_it =
         Object::scan(&body).is_ok_and(|object| object.raw("error").is_some_and(|error| error.starts_with(b"{")));
@@ -342,13 +361,6 @@ fn hide(secrets: &[Secret], failure: &mut Failure) {
         let quotes = |original: &OriginalError| String::from_utf8_lossy(&original.body).contains(secret);
         failure.original = failure.original.take().filter(|original| !quotes(original));
     }
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number =
-        |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok().filter(|number| *number >= 0.0);
-    let millis = number("retry-after-ms").map(|millis| millis / 1_000.0);
-    millis.or_else(|| number("retry-after")).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }
 
 fn content_type(headers: &HeaderMap) -> Option<&str> {

@@ -1,12 +1,12 @@
 //! How many tokens a request would have: asked where the provider can count, estimated where it cannot.
 
-use super::attempt::{AnswerFacts, Live, Whole, ask, limit};
+use super::attempt::{AnswerFacts, Live, Terms, Whole, ask};
 use super::exchange::Exchange;
 use super::splice::with_model;
 use crate::chat::{ChatError, DialectId, Losses, Part, Request};
 use crate::dialect::{anthropic, gemini};
 use crate::route::Target;
-use crate::upstream::{Failure, Phase};
+use crate::upstream::Failure;
 use bytes::Bytes;
 use http::HeaderMap;
 use tokio::time::Instant;
@@ -18,7 +18,7 @@ const BYTES_PER_TOKEN: usize = 4;
 ///
 /// # Errors
 /// It gave no count.
-pub async fn run(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
+pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Live, Failure> {
     let endpoint = target.provider.endpoint_for(exchange.ingress);
     let path = match endpoint.dialect {
         DialectId::Anthropic => anthropic::COUNT_TOKENS_PATH.to_owned(),
@@ -38,11 +38,11 @@ pub async fn run(exchange: &Exchange, target: &Target) -> Result<Live, Failure> 
         })
     };
     let sent = Instant::now();
-    let deadline = sent + limit(exchange, &target.provider, false);
-    let answer = ask(exchange, &target.provider, endpoint, &path, body, deadline).await?;
+    let limit = terms.limit(false, false, sent);
+    let answer = ask(exchange, &target.provider, endpoint, &path, body, terms, limit).await?;
     let headers = answer.headers;
-    let body = answer.body.whole(deadline, Phase::WholeAnswer).await?;
-    let facts = AnswerFacts { headers, losses, received: Instant::now(), sent };
+    let body = answer.body.whole(limit.at, limit.phase).await?;
+    let facts = AnswerFacts { headers, losses, model: None, received: Instant::now(), sent };
     if same {
         return Ok(Live::Whole(Whole { body, facts, usage: None }));
     }
@@ -70,7 +70,7 @@ fn estimate(exchange: &Exchange) -> Result<Live, ChatError> {
     let mut losses = Losses::new();
     losses.approximated("input_tokens");
     let now = Instant::now();
-    let facts = AnswerFacts { headers: HeaderMap::new(), losses, received: now, sent: now };
+    let facts = AnswerFacts { headers: HeaderMap::new(), losses, model: None, received: now, sent: now };
     Ok(Live::Whole(Whole { body: written(exchange.ingress, tokens), facts, usage: None }))
 }
 

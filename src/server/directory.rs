@@ -67,6 +67,11 @@ impl Directory {
         self.local.load_full()
     }
 
+    /// The provider lists this model.
+    pub fn lists(&self, provider: &str, model: &str) -> bool {
+        self.catalogue.load().list(provider).is_some_and(|list| list.find(model).is_some())
+    }
+
     /// Somebody lists something.
     pub fn lists_a_model(&self) -> bool {
         let active = self.active.load();
@@ -92,7 +97,7 @@ impl Directory {
             if local_only && !provider.is_local() {
                 continue;
             }
-            match snapshot.secrets.peek_first(&provider.keys) {
+            match snapshot.secrets.peek_first(provider.key_sources()) {
                 Availability::Present => drop(active.insert(provider.name.clone())),
                 Availability::Unknown => {
                     if before.contains(&provider.name) {

@@ -1,13 +1,13 @@
 //! Embeddings: OpenAI's and Gemini's forms, to providers of either.
 
-use super::attempt::{AnswerFacts, Live, Whole, ask, limit};
+use super::attempt::{AnswerFacts, Live, Terms, Whole, ask};
 use super::exchange::Exchange;
 use super::splice::with_model;
 use crate::chat::{ChatError, DialectId, EmbeddingRequest, EmbeddingResponse, ErrorKind, Losses};
 use crate::dialect::{gemini::embedding as gemini, openai_embeddings as openai};
 use crate::provider::Endpoint;
 use crate::route::Target;
-use crate::upstream::{Failure, Outcome, Phase};
+use crate::upstream::{Failure, Outcome};
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 ///
 /// # Errors
 /// It gave no vectors.
-pub async fn run(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
+pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Live, Failure> {
     let provider = &target.provider;
     let Some(endpoint) = endpoint(exchange.ingress, &provider.endpoints) else {
         let message =
@@ -42,17 +42,17 @@ pub async fn run(exchange: &Exchange, target: &Target) -> Result<Live, Failure> 
         }
     };
     let sent = Instant::now();
-    let deadline = sent + limit(exchange, provider, false);
-    let answer = ask(exchange, provider, endpoint, &path, Bytes::from(body), deadline).await?;
+    let limit = terms.limit(false, false, sent);
+    let answer = ask(exchange, provider, endpoint, &path, Bytes::from(body), terms, limit).await?;
     let headers = answer.headers;
-    let body = answer.body.whole(deadline, Phase::WholeAnswer).await?;
+    let body = answer.body.whole(limit.at, limit.phase).await?;
     let response = match endpoint.dialect {
         DialectId::Gemini => gemini::parse_response(&body),
         DialectId::OpenAiChat | DialectId::Anthropic => openai::parse_response(&body),
     };
     let response = response.map_err(Failure::from_error)?;
     let body = if same { body } else { write(exchange.ingress, &response, &request, &mut losses) };
-    let facts = AnswerFacts { headers, losses, received: Instant::now(), sent };
+    let facts = AnswerFacts { headers, losses, model: response.model, received: Instant::now(), sent };
     Ok(Live::Whole(Whole { body, facts, usage: response.usage }))
 }
 

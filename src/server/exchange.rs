@@ -1,14 +1,14 @@
 //! One request of a client, from accept to log line.
 
-use super::attempt::{self, AnswerFacts};
-use super::supervision::{LocalWork, trial_of};
+use super::asking::Answering;
+use super::attempt::AnswerFacts;
+use super::keys::KeyPools;
 use super::{Gateway, gate};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Usage};
 use crate::config::Snapshot;
 use crate::dialect::{self, StreamOptions, UrlHints};
-use crate::local::supervisor::Trial;
-use crate::observe::{AttemptRecord, ExchangeRecord, InFlight, Operation};
-use crate::provider::MLX_LOCAL;
+use crate::observe::{AttemptRecord, ExchangeRecord, InFlight, Operation, TraceContext};
+use crate::provider::prices::Prices;
 use crate::route::{Plan, Target};
 use crate::upstream::auth::{self, Credential};
 use crate::upstream::{Failure, Outcome};
@@ -31,6 +31,8 @@ pub struct Exchange {
     pub gateway: Arc<Gateway>,
     /// The configuration that holds from start to end.
     pub snapshot: Arc<Snapshot>,
+    /// The keys of that configuration.
+    pub keys: Arc<KeyPools>,
     /// The gateway's id of the exchange.
     pub id: String,
     /// What the client wants.
@@ -62,9 +64,17 @@ pub struct Exchange {
     started: Instant,
     parsed: OnceLock<Result<Request, ChatError>>,
     record: Mutex<ExchangeRecord>,
-    /// Set while the local server answers.
-    local_work: OnceLock<LocalWork>,
+    progress: Mutex<Progress>,
     _in_flight: InFlight,
+}
+
+/// How far an exchange has come.
+#[derive(Default)]
+struct Progress {
+    /// Time that was not the gateway's own, before the call that is under way.
+    away: Duration,
+    /// Who answers.
+    answering: Option<Answering>,
 }
 
 impl Exchange {
@@ -77,6 +87,7 @@ impl Exchange {
         hints: UrlHints,
     ) -> Self {
         let snapshot = gateway.snapshot();
+        let keys = gateway.keys.load_full();
         let id = gate::request_id(&headers).to_owned();
         let local_only = gateway.mode.is_on() || asks_local_only(&headers);
         let class = header(&headers, CLASS).map(|class| class.trim().trim_start_matches("class/").to_owned());
@@ -85,6 +96,7 @@ impl Exchange {
         Self {
             gateway,
             snapshot,
+            keys,
             id,
             operation,
             ingress,
@@ -102,7 +114,7 @@ impl Exchange {
             started: Instant::now(),
             parsed: OnceLock::new(),
             record: Mutex::new(record),
-            local_work: OnceLock::new(),
+            progress: Mutex::default(),
             _in_flight: in_flight,
         }
     }
@@ -182,6 +194,15 @@ impl Exchange {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// When it began.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes down what the plan decided.
     pub fn planned(&self, plan: &Plan) {
         let mut record = self.record();
@@ -191,25 +212,55 @@ impl Exchange {
     }
 
     /// Writes down an attempt.
-    pub fn attempted(&self, target: &Target, outcome: Outcome, began: Instant, error: Option<&ChatError>) {
-        let mut record = self.record();
-        record.attempts.push(AttemptRecord {
+    pub fn attempted(&self, attempt: AttemptRecord) {
+        self.record().attempts.push(attempt);
+    }
+
+    /// Writes down a target that was passed over without being asked.
+    pub fn not_asked(&self, target: &Target, error: &ChatError) {
+        self.attempted(AttemptRecord {
             provider: target.provider.name.clone(),
             model: target.model.clone(),
-            outcome: outcome.label(),
-            status: error.and_then(|error| error.status),
-            millis: began.elapsed().as_millis() as u64,
-            error: error.map(|error| error.message.clone()),
+            outcome: Outcome::Resting.label(),
+            status: None,
+            retry: false,
+            waited: Duration::ZERO,
+            began: self.started.elapsed(),
+            millis: 0,
+            error: Some(error.message.clone()),
         });
     }
 
+    /// So much time was spent at a provider that failed, or waiting for one: none of it is the gateway's own.
+    pub fn was_away(&self, time: Duration) {
+        self.progress().away += time;
+    }
+
+    /// The failure to be told when all targets have failed: with all attempts in its words, if there was more than one.
+    pub fn with_attempts(&self, failure: Option<Failure>) -> Failure {
+        let mut failure = failure.unwrap_or_else(|| {
+            Failure::from_error(ChatError::new(ErrorKind::Internal, "The plan had no target that could be asked."))
+        });
+        let record = self.record();
+        if record.attempts.len() > 1 {
+            let trail: Vec<String> = record.attempts.iter().map(ToString::to_string).collect();
+            failure.error.message = format!("{} Tried: {}.", failure.error.message, trail.join(", "));
+        }
+        failure
+    }
+
     /// Writes down who answers, and what that answer is known to be.
-    pub fn answered(&self, target: &Target, facts: &AnswerFacts) {
-        let own = facts.sent.duration_since(self.started) + facts.received.elapsed();
-        let catalogue = self.gateway.directory.catalogue();
-        let is_listed = catalogue.list(&target.provider.name).is_some_and(|list| list.find(&target.model).is_some());
+    pub fn answered(&self, target: &Target, facts: &AnswerFacts, answering: Answering) {
+        let mut progress = self.progress();
+        progress.answering = Some(answering);
+        let before = facts.sent.duration_since(self.started).saturating_sub(progress.away);
+        drop(progress);
+        let own = before + facts.received.elapsed();
+        let prices = Prices::from(&self.gateway.facts(&self.snapshot, target));
         let mut record = self.record();
-        record.known_model = is_listed;
+        record.known_model = self.gateway.directory.lists(&target.provider.name, &target.model);
+        record.prices = prices;
+        record.response_model.clone_from(&facts.model);
         record.upstream = Some(facts.received.duration_since(facts.sent));
         record.provider = Some(target.provider.name.clone());
         record.model = Some(target.model.clone());
@@ -222,13 +273,9 @@ impl Exchange {
 
     /// Writes down the end of an answer.
     pub fn finished(&self, usage: Option<Usage>, losses: &Losses, error: Option<&ChatError>, bytes_out: u64) {
-        if self.local_work.get().is_some() {
-            match error {
-                // An answer without a token proves nothing.
-                None if usage.is_some_and(|usage| usage.output > 0) => self.gateway.supervision.traffic(Trial::Served),
-                None => {}
-                Some(error) => self.report_failure(&Failure::from_error(error.clone())),
-            }
+        let answering = self.progress().answering.take();
+        if let Some(answering) = answering {
+            answering.ended(self, usage.as_ref(), error);
         }
         let mut record = self.record();
         record.usage = usage;
@@ -238,13 +285,10 @@ impl Exchange {
         record.error = error.map(Into::into);
     }
 
-    /// Tells the supervisor that the local server failed, unless it was the request's own fault or impatience.
-    fn report_failure(&self, failure: &Failure) {
-        match trial_of(failure) {
-            Some(Trial::TimedOut) if self.timeout.is_some() => {}
-            Some(trial) => self.gateway.supervision.traffic(trial),
-            None => {}
-        }
+    /// Its place in a trace, if traces are wanted. In local-only mode nothing is told to other machines, not even this.
+    fn trace(&self, local_only: bool) -> Option<TraceContext> {
+        let traces = self.snapshot.traces.as_ref()?;
+        (traces.is_local || !local_only).then(|| TraceContext::of(header(&self.headers, "traceparent")))
     }
 
     /// Writes down a failure that the client is told with `status`.
@@ -260,69 +304,8 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let mut record = std::mem::take(self.record.get_mut().unwrap_or_else(PoisonError::into_inner));
         record.total = self.started.elapsed();
+        record.trace = self.trace(record.local_only);
         self.gateway.observer.finish(record);
-    }
-}
-
-/// Asks the targets of a plan in turn until one answers. Retries, breakers and queues have their place here.
-///
-/// # Errors
-/// The failure of the target that was asked last.
-pub async fn try_targets(exchange: Arc<Exchange>, plan: Plan) -> Result<attempt::Live, Failure> {
-    let mut last = None;
-    for target in &plan.targets {
-        let asked = Asked { exchange: &exchange, target, began: Instant::now(), settled: false };
-        let work = (target.provider.name == MLX_LOCAL && exchange.operation == Operation::Chat)
-            .then(|| LocalWork::begin(&exchange.gateway));
-        match attempt::run(&exchange, target).await {
-            Ok(live) => {
-                if let Some(work) = work {
-                    // Only one target answers, so nothing was set before.
-                    let _ = exchange.local_work.set(work);
-                }
-                asked.settle(Outcome::Ok, None);
-                exchange.answered(target, live.facts());
-                return Ok(live);
-            }
-            Err(mut failure) => {
-                if work.is_some() {
-                    exchange.report_failure(&failure);
-                    if exchange.local_only && failure.outcome == Outcome::Unreachable {
-                        failure.error = exchange.gateway.local_trouble();
-                    }
-                }
-                asked.settle(failure.outcome, Some(&failure.error));
-                exchange.record().upstream_request_id = super::reply::upstream_id(&failure.headers).map(str::to_owned);
-                if failure.outcome.disposition() == crate::upstream::Disposition::Return {
-                    return Err(failure);
-                }
-                last = Some(failure);
-            }
-        }
-    }
-    Err(last.unwrap_or_else(|| Failure::from_error(ChatError::new(ErrorKind::Internal, "The plan had no target."))))
-}
-
-/// An attempt that is under way. Dropped before it is settled, it is written down as cancelled: the client has left.
-struct Asked<'a> {
-    exchange: &'a Exchange,
-    target: &'a Target,
-    began: Instant,
-    settled: bool,
-}
-
-impl Asked<'_> {
-    fn settle(mut self, outcome: Outcome, error: Option<&ChatError>) {
-        self.exchange.attempted(self.target, outcome, self.began, error);
-        self.settled = true;
-    }
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        if !self.settled {
-            self.exchange.attempted(self.target, Outcome::Cancelled, self.began, None);
-        }
     }
 }
 

@@ -1,21 +1,24 @@
 //! The gateway at work: who may come in, what becomes of a request, and what an owner may ask.
 //!
-//! The way of a request: [`listener`] → [`gate`] (guards) → [`routes`] → [`answer`] → [`exchange`] (plan, attempts) →
-//! [`attempt`] (one call) → [`relay`] (the stream back).
+//! The way of a request: [`listener`] → [`gate`] (guards) → [`routes`] → [`answer`] → [`planning`] (who) →
+//! [`failover`] (in turn) → [`leave`] (key, breaker) → [`attempt`] (one call) → [`relay`] (the stream back).
 
 mod admin;
 mod answer;
+mod asking;
 mod attempt;
 mod body;
-
 mod count_tokens;
+mod descriptors;
 mod directory;
 mod embeddings;
-
 mod exchange;
+mod failover;
 mod gate;
 mod guard;
 mod health;
+mod keys;
+mod leave;
 mod listener;
 mod models;
 mod planning;
@@ -29,6 +32,7 @@ mod signatures;
 mod splice;
 mod supervision;
 mod surroundings;
+mod traces;
 
 pub use listener::BindError;
 
@@ -36,11 +40,13 @@ use crate::config::{ConfigError, Inputs, Snapshot, Watch, state};
 use crate::local::LocalMode;
 use crate::observe::Observer;
 use crate::provider::{MLX_LOCAL, Provider};
+use crate::route::Conditions;
 use crate::route::registry::Registry;
 use crate::secret::{Secret, SecretError};
 use crate::upstream::Clients;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use directory::Directory;
+use keys::KeyPools;
 use listener::Listeners;
 use serde_json::{Value, json};
 use signatures::SignatureMemory;
@@ -72,6 +78,10 @@ pub struct Gateway {
     pub directory: Directory,
     /// What is known of the local server.
     pub supervision: Supervision,
+    /// How each target is doing.
+    pub conditions: Conditions,
+    /// The keys in use.
+    pub keys: ArcSwap<KeyPools>,
     registry: ArcSwapOption<Registry>,
     registry_failed: AtomicBool,
     /// The addresses that are listened on; another configuration changes them at the next start only.
@@ -114,6 +124,7 @@ impl Gateway {
         for warning in &snapshot.warnings {
             warn!("{warning}");
         }
+        descriptors::raise_limit(snapshot.server.max_connections);
         let listeners = Listeners::bind(&snapshot.server.hosts, snapshot.server.port).await?;
         let server = snapshot.server.clone();
         let gateway = Arc::new(Self::new(inputs, snapshot, observer).await?);
@@ -125,7 +136,7 @@ impl Gateway {
             info!("local-only mode is on: every request goes to {}", gateway.local_url());
         }
         listeners.serve(routes::router(Arc::clone(&gateway)), &server, stop).await;
-        background.cancel();
+        background.end().await;
         Ok(())
     }
 
@@ -138,6 +149,7 @@ impl Gateway {
         let admin_token = admin::write_token(&inputs.paths)?;
         let registry = ArcSwapOption::new(registry_of(&snapshot));
         let directory = Directory::load(&inputs.paths, &snapshot, mode.is_on());
+        let keys = ArcSwap::from_pointee(KeyPools::new(&snapshot));
         let bound = snapshot.server.hosts.clone();
         let supervision = Supervision::new(Surroundings::new(&inputs.environment, &inputs.paths));
         Ok(Self {
@@ -152,6 +164,8 @@ impl Gateway {
             signatures: SignatureMemory::default(),
             directory,
             supervision,
+            conditions: Conditions::default(),
+            keys,
             registry,
             registry_failed: AtomicBool::new(false),
             bound,
@@ -193,7 +207,7 @@ impl Gateway {
         if self.mode.is_on() && !provider.is_local() {
             return Ok(None);
         }
-        self.snapshot.load_full().secrets.first(&provider.keys).await
+        self.snapshot.load_full().secrets.first(provider.key_sources()).await
     }
 
     /// Where the local server is expected; nowhere, in words, when its provider is switched off.

@@ -3,10 +3,12 @@
 use super::Gateway;
 use super::exchange::Exchange;
 use crate::chat::ChatError;
+use crate::config::Snapshot;
 use crate::config::classes::FIRST_CATALOGUE_WAIT;
 use crate::local::supervisor::State;
 use crate::observe::Operation;
-use crate::provider::Provider;
+use crate::provider::facts::Facts;
+use crate::provider::{FallbackUse, Provider};
 use crate::route::auto::Features;
 use crate::route::registry::Roles;
 use crate::route::{Ask, Plan, PlanError, Target, View, plan};
@@ -88,6 +90,23 @@ impl Gateway {
         Ok(planned)
     }
 
+    /// The context window of a target in tokens, where it is known.
+    pub fn window(&self, exchange: &Exchange, target: &Target) -> Option<u64> {
+        self.facts(&exchange.snapshot, target).context
+    }
+
+    /// All that is known of a target's model now.
+    pub fn facts(&self, snapshot: &Snapshot, target: &Target) -> Facts {
+        let view = View {
+            snapshot,
+            catalogue: &self.directory.catalogue(),
+            roles: &Roles::default(),
+            is_active: &|_| true,
+            local_only: false,
+        };
+        view.facts(&target.provider, &target.model)
+    }
+
     /// The roles of the registry; the last good ones while its file cannot be read, and the log says so once.
     pub fn roles(&self) -> Arc<Roles> {
         let Some(registry) = self.registry() else { return Arc::default() };
@@ -113,7 +132,20 @@ fn add_fallback(first: &mut Plan, model: &str, view: &View<'_>) -> Result<(), Ch
         let message = format!("`fallbacks` names `{model}`, and that cannot be asked: {error}");
         ChatError::invalid("fallbacks", message).with_code("fallback_unknown")
     })?;
+    let class = first.class.as_deref().and_then(|name| view.snapshot.classes.get(name));
     for mut target in next.targets {
+        target.equals = None;
+        let forbidden = if target.provider.fallback == FallbackUse::Never {
+            Some(format!("[providers.{}] says `fallback = \"never\"`", target.provider.name))
+        } else if class.is_some_and(|class| !class.cloud) && !target.provider.is_local() {
+            Some("the task class may not leave the machine (`cloud = false`)".to_owned())
+        } else {
+            None
+        };
+        if let Some(why) = forbidden {
+            let message = format!("`fallbacks` names `{model}`, and the configuration forbids that: {why}.");
+            return Err(ChatError::invalid("fallbacks", message).with_code("fallback_forbidden"));
+        }
         if !first.targets.iter().any(|known| known.is_same(&target)) {
             target.reason = format!("a fallback of the client's: {model}");
             first.targets.push(target);
@@ -127,7 +159,7 @@ fn own_key(exchange: &Exchange, error: PlanError) -> Result<Plan, ChatError> {
     match (&error, own_vendor(exchange)) {
         (PlanError::Unknown { .. } | PlanError::NotYet, Some(provider)) if exchange.class.is_none() => {
             let reason = "the client's own key, to its own vendor".to_owned();
-            let target = Target { provider: Arc::clone(provider), model: exchange.asked.clone(), reason };
+            let target = Target { provider: Arc::clone(provider), model: exchange.asked.clone(), reason, equals: None };
             Ok(Plan { targets: vec![target], class: None, class_reason: None, substituted: None })
         }
         _ => Err(error.into()),

@@ -14,6 +14,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -23,15 +24,36 @@ const LISTS: Duration = Duration::from_secs(15);
 /// A list that is not there by then has failed.
 const LIST_LIMIT: Duration = Duration::from_secs(20);
 
+/// What runs beside the requests.
+pub struct Background {
+    token: CancellationToken,
+    traces: JoinHandle<()>,
+}
+
+impl Background {
+    /// Ends it; what was still to be told is told.
+    pub async fn end(self) {
+        self.token.cancel();
+        // It fails only if it panicked, and then the log says so.
+        let _ = self.traces.await;
+    }
+}
+
 impl Gateway {
-    /// Starts the background work; it ends with the token.
-    pub fn spawn_background(self: &Arc<Self>, watch: Watch) -> CancellationToken {
+    /// Starts the background work.
+    pub fn spawn_background(self: &Arc<Self>, watch: Watch) -> Background {
         let token = CancellationToken::new();
-        let (local, lists, reload) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
+        let (local, lists, reload, traces) = (Arc::clone(self), Arc::clone(self), Arc::clone(self), Arc::clone(self));
         tokio::spawn(token.clone().run_until_cancelled_owned(async move { local.supervise().await }));
         tokio::spawn(token.clone().run_until_cancelled_owned(async move { lists.watch_lists().await }));
         tokio::spawn(token.clone().run_until_cancelled_owned(async move { reload.watch_config(watch).await }));
-        token
+        let traced = token.clone();
+        let traces = tokio::spawn(async move {
+            let Some(mut queue) = traces.observer.trace_queue() else { return };
+            traced.run_until_cancelled(traces.send_traces(&mut queue)).await;
+            traces.send_last_traces(&mut queue).await;
+        });
+        Background { token, traces }
     }
 
     async fn watch_lists(&self) {

@@ -192,9 +192,9 @@ impl Relay {
     ///
     /// # Errors
     /// The provider failed before it said anything; another one may be asked.
-    pub async fn until_content(&mut self, deadline: Instant) -> Result<(), Failure> {
+    pub async fn until_content(&mut self, deadline: Instant, phase: Phase) -> Result<(), Failure> {
         while self.seen.first_content.is_none() && !self.ended {
-            match self.body.chunk(deadline, Phase::FirstToken).await? {
+            match self.body.chunk(deadline, phase).await? {
                 Some(bytes) => self.take(bytes),
                 None => self.end(),
             }

@@ -1,11 +1,13 @@
 //! A changed configuration comes into force whole, or not at all.
 
+use super::keys::KeyPools;
 use super::{Gateway, registry_of, resolve_client_keys};
 use crate::config::{ConfigError, Snapshot, Watch};
+use crate::observe::Event;
 use crate::secret::Secret;
 use std::sync::{Arc, PoisonError};
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::warn;
 
 impl Gateway {
     /// Follows the file.
@@ -42,8 +44,7 @@ impl Gateway {
         let (snapshot, keys) = match checked {
             Ok(checked) => checked,
             Err(message) => {
-                error!("the changed configuration is not in force: {message}");
-                self.observer.config_reloaded(None);
+                self.observer.tell(Event::ConfigReloaded { error: Some(&message) });
                 self.config_error.store(Some(Arc::new(message.clone())));
                 return Err(message);
             }
@@ -61,11 +62,12 @@ impl Gateway {
         if before.registry != snapshot.registry {
             self.registry.store(registry_of(&snapshot));
         }
-        self.observer.config_reloaded(Some(&snapshot.log));
+        self.observer.adjust_log(&snapshot.log);
+        self.keys.store(Arc::new(KeyPools::new(&snapshot)));
         self.snapshot.store(Arc::new(snapshot));
         self.apply_mode();
         self.config_error.store(None);
-        info!("the changed configuration is in force");
+        self.observer.tell(Event::ConfigReloaded { error: None });
         Ok(())
     }
 

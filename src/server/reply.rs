@@ -2,11 +2,15 @@
 
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses};
 use crate::dialect;
+use crate::observe::AttemptRecord;
 use crate::upstream::Failure;
+use crate::wire::json::Object;
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
+use serde_json::json;
 
 /// The gateway's id of the exchange.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -34,11 +38,9 @@ const MAX_HEADER: usize = 2_048;
 
 /// An error in the client's dialect.
 pub fn error(ingress: DialectId, error: &ChatError, request_id: &str) -> Response {
-    let mut error = error.clone();
-    error.request_id = Some(request_id.to_owned());
-    let (status, body) = dialect::get(ingress).write_error(&error);
+    let (status, body) = written(ingress, error, request_id);
     // A status that is none of HTTP's would be a provider's invention.
-    let status = finer_status(&error).or_else(|| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::BAD_GATEWAY);
+    let status = finer_status(error).or_else(|| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut response = json(status, body);
     if let Some(wait) = error.retry_after {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs_f64().ceil().max(1.0) as u64));
@@ -59,16 +61,41 @@ fn finer_status(error: &ChatError) -> Option<StatusCode> {
     OF_HTTP.into_iter().find(|status| wrong && error.status == Some(status.as_u16()))
 }
 
-/// A provider's failure: its own words where they are in the client's dialect, else rewritten.
-pub fn failure(ingress: DialectId, failure: &Failure, request_id: &str) -> Response {
+/// A provider's failure: its own words where they are in the client's dialect, else rewritten; and every attempt, as
+/// `bifrost.attempts`, where clients that do not know it pass over it.
+pub fn failure(ingress: DialectId, failure: &Failure, request_id: &str, attempts: &[AttemptRecord]) -> Response {
+    let (status, body) = match &failure.original {
+        Some(original) => (StatusCode::from_u16(original.status).ok(), original.body.clone()),
+        None => (None, Bytes::from(written(ingress, &failure.error, request_id).1)),
+    };
     let mut response = error(ingress, &failure.error, request_id);
-    if let Some(original) = &failure.original {
-        if let Ok(status) = StatusCode::from_u16(original.status) {
-            *response.status_mut() = status;
-        }
-        *response.body_mut() = Body::from(original.body.clone());
-    }
+    *response.status_mut() = status.unwrap_or(response.status());
+    *response.body_mut() = Body::from(with_attempts(body, attempts));
     response
+}
+
+fn with_attempts(body: Bytes, attempts: &[AttemptRecord]) -> Bytes {
+    let Ok(object) = Object::scan(&body) else { return body };
+    if attempts.is_empty() {
+        return body;
+    }
+    let one = |attempt: &AttemptRecord| {
+        json!({
+            "provider": attempt.provider,
+            "model": attempt.model,
+            "outcome": attempt.outcome,
+            "ms": attempt.millis,
+        })
+    };
+    let told = json!({ "attempts": attempts.iter().map(one).collect::<Vec<_>>() });
+    let mut changes = object.edit();
+    changes.set("bifrost", told.to_string().as_bytes());
+    Bytes::from(changes.apply())
+}
+
+fn written(ingress: DialectId, error: &ChatError, request_id: &str) -> (u16, Vec<u8>) {
+    let error = ChatError { request_id: Some(request_id.to_owned()), ..error.clone() };
+    dialect::get(ingress).write_error(&error)
 }
 
 /// A JSON answer.

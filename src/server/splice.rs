@@ -58,8 +58,24 @@ pub fn splice(
             BodyEdit::IncludeUsage => {}
         }
     }
-    let reasons = ["reasoning_effort", "reasoning", "thinking"].iter().any(|name| object.member(name).is_some());
+    let reasons = asks_for_reasoning(&object);
     Ok(Spliced { bytes: Bytes::from(changes.apply()), hide_usage, reasons })
+}
+
+/// Whether any of the dialects' fields asks for reasoning; one that switches it off does not.
+fn asks_for_reasoning(object: &Object<'_>) -> bool {
+    let asks = |value: &[u8]| match Object::scan(value) {
+        Ok(value) => {
+            let says = |name, no| value.string(name).is_some_and(|word| word == no);
+            let off = says("type", "disabled") || says("effort", "none") || value.boolean("enabled") == Some(false);
+            !off && value.raw("thinkingBudget") != Some(b"0")
+        }
+        Err(_) => value != b"null" && value != br#""none""#,
+    };
+    let of_gemini = object.raw("generationConfig").and_then(|config| Object::scan(config).ok());
+    let thinking = of_gemini.as_ref().and_then(|config| config.raw("thinkingConfig"));
+    let named = ["reasoning_effort", "reasoning", "thinking"].iter().filter_map(|name| object.raw(name));
+    named.chain(thinking).any(asks)
 }
 
 /// The client's bytes with the model's name in the place of what the client asked for; Gemini names it in the URL.

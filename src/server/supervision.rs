@@ -7,6 +7,7 @@ use crate::chat::{ChatError, ErrorKind};
 use crate::local::launchctl::LaunchctlError;
 use crate::local::supervisor::{Action, Input, Look, Observation, Pace, State, Status, Step, Supervisor, Trial};
 use crate::local::{LocalServer, health::Bodies, proof};
+use crate::observe::Event;
 use crate::provider::listing::{self, ListedModel};
 use crate::provider::{Deadlines, MLX_LOCAL, ModelList, Provider};
 use crate::upstream::{Failure, Outcome};
@@ -21,7 +22,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{error, info, warn};
+use tracing::{Level, info, warn};
 
 /// The local server answers these questions from memory.
 const LOOK_LIMIT: Duration = Duration::from_secs(3);
@@ -122,18 +123,20 @@ impl Supervision {
 /// What a failed attempt says of the server; nothing where the request itself was at fault.
 pub fn trial_of(failure: &Failure) -> Option<Trial> {
     match failure.outcome {
-        Outcome::RateLimited { .. } | Outcome::Overloaded => Some(Trial::Busy),
+        Outcome::RateLimited | Outcome::Overloaded => Some(Trial::Busy),
         Outcome::Timeout(_) => Some(Trial::TimedOut),
         // The label and not the words: those may quote the request.
         Outcome::UpstreamFault | Outcome::Unreachable => Some(Trial::Failed(failure.outcome.label().to_owned())),
         Outcome::Ok
         | Outcome::ClientFault
         | Outcome::Auth
+        | Outcome::Forbidden
         | Outcome::Quota
         | Outcome::Cancelled
         | Outcome::ContentFilter
         | Outcome::ContextTooLong
-        | Outcome::ModelNotFound => None,
+        | Outcome::ModelNotFound
+        | Outcome::Resting => None,
     }
 }
 
@@ -181,15 +184,18 @@ impl Gateway {
             report.resident = resident;
         });
         let Some(change) = change else { return };
-        let (from, to, reason, url) = (change.from.name(), change.to.name(), &change.reason, self.local_url());
-        self.observer.local_state_changed(from, to);
-        match change.to {
-            State::Held => error!(from, to, url, "the local server: {reason}. {}", machine.status().remedy()),
-            State::Down | State::Degraded => warn!(from, to, url, "the local server: {reason}"),
-            State::Absent | State::Starting | State::Loading | State::Idle | State::Ready | State::Busy => {
-                info!(from, to, url, "the local server: {reason}");
-            }
+        if change.to.is_well() {
+            self.forgive_local();
         }
+        let (level, reason) = match change.to {
+            State::Held => (Level::ERROR, format!("{}. {}", change.reason, machine.status().remedy())),
+            State::Down | State::Degraded => (Level::WARN, change.reason),
+            State::Absent | State::Starting | State::Loading | State::Idle | State::Ready | State::Busy => {
+                (Level::INFO, change.reason)
+            }
+        };
+        let (from, to) = (change.from.name(), change.to.name());
+        self.observer.tell(Event::LocalState { from, to, reason: &reason, url: &self.local_url(), level });
     }
 
     fn perform(&self, action: Action) -> BoxFuture<'_, Input> {

@@ -109,6 +109,7 @@ pub fn timed_out(provider: &str, phase: Phase) -> ChatError {
         Phase::FirstToken => "sent no first token in time",
         Phase::Idle => "stopped in the middle of its answer",
         Phase::WholeAnswer => "did not finish its answer in time",
+        Phase::Budget => "had not answered when the time of all attempts was used up",
     };
     let message = format!(
         "{provider} {what}. Ask again, ask for a stream, or raise the limit in the config ([providers.{provider}] deadlines)."

@@ -1,4 +1,4 @@
-//! What became of an attempt, and what follows from it.
+//! What became of an attempt, and what follows from it: the table of docs/FAILOVER.md.
 
 use crate::chat::{ChatError, ErrorKind};
 use http::HeaderMap;
@@ -11,15 +11,14 @@ pub enum Outcome {
     Ok,
     /// The request was wrong; nobody else would take it either.
     ClientFault,
-    /// The key was refused, or may not do this.
+    /// The key was refused.
     Auth,
+    /// The key may not do this with this model.
+    Forbidden,
     /// The account's quota or credit is used up.
     Quota,
-    /// Too many requests; `until` is how long the provider asked us to wait.
-    RateLimited {
-        /// Time to wait, counted from the answer.
-        until: Option<Duration>,
-    },
+    /// Too many requests for now.
+    RateLimited,
     /// It is overloaded.
     Overloaded,
     /// It failed, or answered with something that is no answer.
@@ -36,6 +35,8 @@ pub enum Outcome {
     ContextTooLong,
     /// It has no such model.
     ModelNotFound,
+    /// It was not asked: it is left alone for now, because it failed or asked for a rest.
+    Resting,
 }
 
 /// Which deadline passed.
@@ -49,32 +50,123 @@ pub enum Phase {
     Idle,
     /// For the whole of an answer that is not streamed.
     WholeAnswer,
+    /// For all attempts of the request together.
+    Budget,
 }
 
-/// What follows from an outcome.
+/// What follows from an outcome for the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
     /// The client gets it.
     Return,
-    /// The same target may be asked again.
-    RetrySame,
-    /// The plan's next target is asked.
-    TryNext,
+    /// The same target is asked again after a backoff, and when that is used up the next one.
+    Retry,
+    /// Another key, else the end of the rest that the provider asked for, else the next target.
+    Wait,
     /// Another key of the same provider, else the next target.
     RotateKey,
-    /// The next target is asked, and this one rests.
-    TripBreaker,
+    /// The next target.
+    TryNext,
+    /// The next target whose window is known to be larger, else the client gets it.
+    TryLarger,
+}
+
+/// What follows from an outcome for the key that was used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyFate {
+    /// Nothing.
+    Stays,
+    /// It is not used for this model for a while.
+    RestsForModel,
+    /// It is not used for a while.
+    Rests,
+    /// It is not used until the configuration is read again.
+    Dropped,
+}
+
+/// What an outcome says of its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is at work: it answered, if only with a refusal of this request.
+    Alive,
+    /// It failed.
+    Failed,
+    /// Nothing: the client left, or the provider asked for a rest.
+    Unknown,
 }
 
 impl Outcome {
     /// What follows from it. Exhaustive on purpose: a new outcome needs a decision.
     pub const fn disposition(self) -> Disposition {
         match self {
-            Self::Ok | Self::ClientFault | Self::Cancelled | Self::ContentFilter => Disposition::Return,
-            Self::Overloaded | Self::UpstreamFault => Disposition::RetrySame,
-            Self::Quota | Self::ContextTooLong | Self::ModelNotFound => Disposition::TryNext,
-            Self::Auth | Self::RateLimited { .. } => Disposition::RotateKey,
-            Self::Unreachable | Self::Timeout(_) => Disposition::TripBreaker,
+            Self::Ok
+            | Self::ClientFault
+            | Self::ContentFilter
+            | Self::Cancelled
+            | Self::Timeout(Phase::Idle | Phase::Budget) => Disposition::Return,
+            Self::Overloaded | Self::UpstreamFault | Self::Unreachable => Disposition::Retry,
+            Self::RateLimited => Disposition::Wait,
+            Self::Auth | Self::Forbidden | Self::Quota => Disposition::RotateKey,
+            // Who was silent once is not asked again by the same request.
+            Self::Timeout(Phase::Connect | Phase::FirstToken | Phase::WholeAnswer)
+            | Self::ModelNotFound
+            | Self::Resting => Disposition::TryNext,
+            Self::ContextTooLong => Disposition::TryLarger,
+        }
+    }
+
+    /// What becomes of the key.
+    pub const fn key_fate(self) -> KeyFate {
+        match self {
+            Self::Auth => KeyFate::Dropped,
+            Self::Quota => KeyFate::Rests,
+            Self::Forbidden | Self::RateLimited => KeyFate::RestsForModel,
+            Self::Ok
+            | Self::ClientFault
+            | Self::Overloaded
+            | Self::UpstreamFault
+            | Self::Unreachable
+            | Self::Timeout(_)
+            | Self::Cancelled
+            | Self::ContentFilter
+            | Self::ContextTooLong
+            | Self::ModelNotFound
+            | Self::Resting => KeyFate::Stays,
+        }
+    }
+
+    /// What the breaker hears of it.
+    pub const fn verdict(self) -> Verdict {
+        match self {
+            Self::Ok
+            | Self::ClientFault
+            | Self::Auth
+            | Self::Forbidden
+            | Self::Quota
+            | Self::ContentFilter
+            | Self::ContextTooLong
+            | Self::ModelNotFound => Verdict::Alive,
+            Self::Overloaded
+            | Self::UpstreamFault
+            | Self::Unreachable
+            | Self::Timeout(Phase::Connect | Phase::FirstToken | Phase::Idle | Phase::WholeAnswer) => Verdict::Failed,
+            Self::RateLimited | Self::Timeout(Phase::Budget) | Self::Cancelled | Self::Resting => Verdict::Unknown,
+        }
+    }
+
+    /// How much the error of it helps the client, when every target failed: the highest is told.
+    pub const fn usefulness(self) -> u8 {
+        match self {
+            // The client can do something about its request.
+            Self::ContextTooLong | Self::ClientFault | Self::ContentFilter | Self::Cancelled | Self::Ok => 6,
+            // It knows when to come back.
+            Self::RateLimited => 5,
+            // The user can do something about the account.
+            Self::Quota => 4,
+            Self::Auth | Self::Forbidden => 3,
+            Self::Overloaded | Self::UpstreamFault | Self::Timeout(_) => 2,
+            Self::Unreachable | Self::ModelNotFound => 1,
+            Self::Resting => 0,
         }
     }
 
@@ -84,8 +176,9 @@ impl Outcome {
             Self::Ok => "ok",
             Self::ClientFault => "client_fault",
             Self::Auth => "auth",
+            Self::Forbidden => "forbidden",
             Self::Quota => "quota",
-            Self::RateLimited { .. } => "rate_limited",
+            Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::UpstreamFault => "upstream_fault",
             Self::Unreachable => "unreachable",
@@ -93,10 +186,12 @@ impl Outcome {
             Self::Timeout(Phase::FirstToken) => "timeout_first_token",
             Self::Timeout(Phase::Idle) => "timeout_idle",
             Self::Timeout(Phase::WholeAnswer) => "timeout_whole_answer",
+            Self::Timeout(Phase::Budget) => "timeout_budget",
             Self::Cancelled => "cancelled",
             Self::ContentFilter => "content_filter",
             Self::ContextTooLong => "context_too_long",
             Self::ModelNotFound => "model_not_found",
+            Self::Resting => "resting",
         }
     }
 
@@ -104,15 +199,18 @@ impl Outcome {
     pub fn from_error(error: &ChatError) -> Self {
         match error.kind {
             ErrorKind::InvalidRequest | ErrorKind::TooLarge => Self::ClientFault,
-            ErrorKind::Authentication | ErrorKind::Permission => Self::Auth,
+            ErrorKind::Authentication => Self::Auth,
+            ErrorKind::Permission => Self::Forbidden,
             ErrorKind::NotFound => Self::ModelNotFound,
-            ErrorKind::RateLimited => Self::RateLimited { until: error.retry_after },
+            ErrorKind::RateLimited => Self::RateLimited,
             ErrorKind::QuotaExceeded => Self::Quota,
             ErrorKind::ContextTooLong => Self::ContextTooLong,
             ErrorKind::ContentFilter => Self::ContentFilter,
             ErrorKind::Overloaded => Self::Overloaded,
             ErrorKind::Upstream | ErrorKind::Internal => Self::UpstreamFault,
             ErrorKind::Unavailable => Self::Unreachable,
+            // A 408 or 504 of the provider's is a failure like any other; a silence of its is ours to notice.
+            ErrorKind::Timeout if error.status.is_some() => Self::UpstreamFault,
             ErrorKind::Timeout => Self::Timeout(Phase::WholeAnswer),
             ErrorKind::Cancelled => Self::Cancelled,
         }
@@ -142,6 +240,18 @@ pub struct OriginalError {
 }
 
 impl Failure {
+    /// How long the provider asked to be left alone.
+    pub fn rest(&self) -> Option<Duration> {
+        // Of other failures the wait is our own advice to the client.
+        let is_asked = matches!(self.outcome, Outcome::RateLimited | Outcome::Overloaded);
+        self.error.retry_after.filter(|_| is_asked)
+    }
+
+    /// The provider says itself that asking again is of no use (`x-should-retry` of OpenAI and Anthropic).
+    pub fn forbids_retry(&self) -> bool {
+        self.headers.get("x-should-retry").is_some_and(|value| value == "false")
+    }
+
     /// A failure that the error itself classifies.
     pub fn from_error(error: ChatError) -> Self {
         Self::new(Outcome::from_error(&error), error)
@@ -150,5 +260,110 @@ impl Failure {
     /// A failure with an outcome of its own.
     pub fn new(outcome: Outcome, error: ChatError) -> Self {
         Self { outcome, error, original: None, headers: HeaderMap::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Outcome; 18] = [
+        Outcome::Ok,
+        Outcome::ClientFault,
+        Outcome::Auth,
+        Outcome::Forbidden,
+        Outcome::Quota,
+        Outcome::RateLimited,
+        Outcome::Overloaded,
+        Outcome::UpstreamFault,
+        Outcome::Unreachable,
+        Outcome::Timeout(Phase::Connect),
+        Outcome::Timeout(Phase::FirstToken),
+        Outcome::Timeout(Phase::Idle),
+        Outcome::Timeout(Phase::WholeAnswer),
+        Outcome::Timeout(Phase::Budget),
+        Outcome::Cancelled,
+        Outcome::ContentFilter,
+        Outcome::ContextTooLong,
+        Outcome::ModelNotFound,
+    ];
+
+    /// A row of the table as the code has it: outcome, disposition, key, breaker.
+    fn row(outcome: Outcome) -> [String; 4] {
+        let disposition = match outcome.disposition() {
+            Disposition::Return => "return",
+            Disposition::Retry => "retry",
+            Disposition::Wait => "wait",
+            Disposition::RotateKey => "rotate key",
+            Disposition::TryNext => "next target",
+            Disposition::TryLarger => "larger window",
+        };
+        let key = match outcome.key_fate() {
+            KeyFate::Stays => "stays",
+            KeyFate::RestsForModel => "rests for the model",
+            KeyFate::Rests => "rests",
+            KeyFate::Dropped => "dropped",
+        };
+        let breaker = match outcome.verdict() {
+            Verdict::Alive => "success",
+            Verdict::Failed => "failure",
+            Verdict::Unknown => "nothing",
+        };
+        [format!("`{}`", outcome.label()), disposition.to_owned(), key.to_owned(), breaker.to_owned()]
+    }
+
+    #[test]
+    fn the_table_of_the_documentation_is_what_the_code_does() {
+        let document = include_str!("../../docs/FAILOVER.md");
+        let rows: Vec<Vec<&str>> = document
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>())
+            .filter(|cells| cells.len() == 5)
+            .collect();
+        let told: Vec<[String; 4]> =
+            rows.iter().map(|cells| [0, 2, 3, 4].map(|place| cells[place].to_owned())).collect();
+        let expected: Vec<[String; 4]> = ALL.into_iter().chain([Outcome::Resting]).map(row).collect();
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn every_kind_of_error_has_its_outcome() {
+        for (kind, status, outcome) in [
+            (ErrorKind::InvalidRequest, Some(400), Outcome::ClientFault),
+            (ErrorKind::TooLarge, Some(413), Outcome::ClientFault),
+            (ErrorKind::Authentication, Some(401), Outcome::Auth),
+            (ErrorKind::Authentication, Some(400), Outcome::Auth),
+            (ErrorKind::Permission, Some(403), Outcome::Forbidden),
+            (ErrorKind::NotFound, Some(404), Outcome::ModelNotFound),
+            (ErrorKind::RateLimited, Some(429), Outcome::RateLimited),
+            (ErrorKind::QuotaExceeded, Some(429), Outcome::Quota),
+            (ErrorKind::QuotaExceeded, Some(402), Outcome::Quota),
+            (ErrorKind::ContextTooLong, Some(400), Outcome::ContextTooLong),
+            (ErrorKind::ContentFilter, Some(400), Outcome::ContentFilter),
+            (ErrorKind::Overloaded, Some(529), Outcome::Overloaded),
+            (ErrorKind::Upstream, Some(500), Outcome::UpstreamFault),
+            (ErrorKind::Internal, None, Outcome::UpstreamFault),
+            (ErrorKind::Unavailable, None, Outcome::Unreachable),
+            (ErrorKind::Timeout, Some(504), Outcome::UpstreamFault),
+            (ErrorKind::Timeout, None, Outcome::Timeout(Phase::WholeAnswer)),
+            (ErrorKind::Cancelled, None, Outcome::Cancelled),
+        ] {
+            let error = ChatError { status, ..ChatError::new(kind, "") };
+            assert_eq!(Outcome::from_error(&error), outcome, "{kind:?} {status:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_providers_own_word_is_a_rest() {
+        let wait = Some(Duration::from_secs(3));
+        let failure = |outcome| {
+            let error = ChatError { retry_after: wait, ..ChatError::new(ErrorKind::Upstream, "") };
+            Failure::new(outcome, error)
+        };
+        assert_eq!(failure(Outcome::RateLimited).rest(), wait);
+        assert_eq!(failure(Outcome::Overloaded).rest(), wait);
+        assert_eq!(failure(Outcome::Unreachable).rest(), None);
+        assert_eq!(failure(Outcome::Quota).rest(), None);
     }
 }

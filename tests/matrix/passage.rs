@@ -3,7 +3,7 @@
 
 use crate::recordings::{self, Recording};
 use bifrost::chat::{Event, Usage};
-use bifrost::dialect;
+use bifrost::dialect::{self, Summary};
 use bifrost::wire::sse::{EventCutter, one_line_event};
 use bytes::Bytes;
 
@@ -82,10 +82,10 @@ fn of_a_whole_answer_in_part_is_known_what_is_known_of_all() {
         for recording in recordings::of(api).filter(|recording| !recording.is_stream()) {
             let dialect = dialect::get(recording.dialect());
             let body = recording.response_bytes();
-            let full = dialect.parse_response(&body).map(|response| response.usage);
-            assert_eq!(dialect.read_usage(&body), full, "{}", recording.id);
+            let full = dialect.parse_response(&body).map(Summary::from);
+            assert_eq!(dialect.summarise(&body), full, "{}", recording.id);
             let cut = &body[..body.len() * 2 / 3];
-            assert_eq!(dialect.read_usage(cut).is_err(), dialect.parse_response(cut).is_err(), "{} cut", recording.id);
+            assert_eq!(dialect.summarise(cut).is_err(), dialect.parse_response(cut).is_err(), "{} cut", recording.id);
         }
     }
 }

@@ -307,7 +307,7 @@ fn a_shipped_provider_keeps_what_the_file_does_not_say() {
                 headers = { Anthropic-Version = '2024-01-01', x = 'y' }\n[providers.anthropic.deadlines]\nidle = 7";
     let snapshot = load(text).unwrap();
     let (changed, shipped) = (provider(&snapshot, "anthropic"), provider(&load("").unwrap(), "anthropic"));
-    assert_eq!(changed.keys.iter().map(ToString::to_string).collect::<Vec<_>>(), ["keychain:anthropic", "env:X"]);
+    assert_eq!(changed.key_sources().map(ToString::to_string).collect::<Vec<_>>(), ["keychain:anthropic", "env:X"]);
     assert_eq!(changed.endpoints[0].url("/v1/messages"), "https://proxy.example.com/a/v1/messages");
     assert_eq!((changed.auth, changed.models, changed.profile), (shipped.auth, shipped.models, shipped.profile));
     assert_eq!(changed.headers, [("Anthropic-Version".into(), "2024-01-01".into()), ("x".into(), "y".into())]);

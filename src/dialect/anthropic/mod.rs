@@ -27,8 +27,8 @@ pub use foreign_signatures::strip_foreign_signatures;
 pub use tools::tool_name;
 
 use super::mention::mentions_any;
-use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};
-use crate::chat::{ChatError, DialectId, Losses, Request, Response, Usage};
+use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, Summary, UrlHints};
+use crate::chat::{ChatError, DialectId, Losses, Request, Response};
 use crate::wire::sse::OneLineEvent;
 use memchr::memmem;
 
@@ -59,8 +59,8 @@ impl Dialect for Anthropic {
         response::parse(body)
     }
 
-    fn read_usage(&self, body: &[u8]) -> Result<Option<Usage>, ChatError> {
-        response::read_usage(body)
+    fn summarise(&self, body: &[u8]) -> Result<Summary, ChatError> {
+        response::summarise(body)
     }
 
     /// Counts, stops and ends stand in `message_start`, `message_delta` and `message_stop`, errors in `error`.

@@ -5,6 +5,7 @@ use super::fields::{Fields, dotted, put_extras};
 use super::usage::{self, Tally};
 use super::{error, stop};
 use crate::chat::{Candidate, ChatError, ErrorKind, Extras, Losses, Response, Usage};
+use crate::dialect::Summary;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
@@ -20,13 +21,14 @@ pub(super) fn parse(body: &[u8]) -> Result<Response, ChatError> {
     read(value).map_err(|error| upstream(format!("the provider's answer cannot be read: {error}")))
 }
 
-/// Reads the token counts alone, in one pass that checks the text and builds nothing. Where something is not as in any
+/// Reads model and token counts alone, in one pass that checks the text and builds nothing. Where something is not as in any
 /// answer, all of it is read, by [`parse`].
-pub(super) fn read_usage(body: &[u8]) -> Result<Option<Usage>, ChatError> {
+pub(super) fn summarise(body: &[u8]) -> Result<Summary, ChatError> {
     #[derive(Deserialize)]
     struct Answer<'a> {
         #[serde(borrow, rename = "type")]
         kind: Cow<'a, str>,
+        model: Option<String>,
         #[serde(rename = "content")]
         _content: Vec<IgnoredAny>,
         usage: Option<Value>,
@@ -35,9 +37,9 @@ pub(super) fn read_usage(body: &[u8]) -> Result<Option<Usage>, ChatError> {
         Ok(answer) if answer.kind == "message" => {
             let mut tally = Tally::default();
             tally.absorb(answer.usage.unwrap_or_default());
-            Ok(tally.usage())
+            Ok(Summary { model: answer.model, usage: tally.usage() })
         }
-        _ => parse(body).map(|response| response.usage),
+        _ => parse(body).map(Summary::from),
     }
 }
 

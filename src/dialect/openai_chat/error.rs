@@ -201,8 +201,11 @@ const TEXTS: [(&str, ErrorKind); 11] = [
 ];
 
 fn kind_of(status: u16, words: &str, message: &str) -> ErrorKind {
-    if let Some((_, kind)) = CODES.iter().find(|(word, _)| words.contains(word)) {
-        return *kind;
+    match CODES.iter().find(|(word, _)| words.contains(word)) {
+        // OpenAI says `model_not_found` of a model that is there and that the key may not use.
+        Some((_, ErrorKind::NotFound)) if status == 403 => return ErrorKind::Permission,
+        Some((_, kind)) => return *kind,
+        None => {}
     }
     let lower = message.to_ascii_lowercase();
     if matches!(status, 0..=299 | 400 | 402 | 413 | 422 | 429 | 500)
@@ -304,6 +307,11 @@ mod tests {
                 ErrorKind::Authentication,
             ),
             (404, r#"{"error":{"code":"DeploymentNotFound","message":"m"}}"#, ErrorKind::NotFound),
+            (
+                403,
+                r#"{"error":{"message":"Project `p` does not have access to model `m`","type":"invalid_request_error","param":null,"code":"model_not_found"}}"#,
+                ErrorKind::Permission,
+            ),
             (402, r#"{"error":{"message":"Insufficient Balance"}}"#, ErrorKind::QuotaExceeded),
             (502, "", ErrorKind::Upstream),
             (503, "<html>busy</html>", ErrorKind::Overloaded),
@@ -314,7 +322,7 @@ mod tests {
             assert_eq!(error.kind, kind, "{body}");
             assert_eq!(error.status, Some(status));
         }
-        assert_eq!(parsed(429, cases[10].1).message, "p: slow down");
+        assert_eq!(parsed(429, cases[11].1).message, "p: slow down");
     }
 
     #[test]

@@ -25,8 +25,8 @@ pub mod usage_chunk;
 pub use strip::strip_reasoning_history;
 
 use super::mention::{mentions_any, mentions_value};
-use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};
-use crate::chat::{ChatError, DialectId, Losses, Request, Response, Usage};
+use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, Summary, UrlHints};
+use crate::chat::{ChatError, DialectId, Losses, Request, Response};
 use crate::wire::sse::OneLineEvent;
 use memchr::memmem;
 
@@ -57,8 +57,8 @@ impl Dialect for OpenAiChat {
         response::read(body)
     }
 
-    fn read_usage(&self, body: &[u8]) -> Result<Option<Usage>, ChatError> {
-        response::read_usage(body)
+    fn summarise(&self, body: &[u8]) -> Result<Summary, ChatError> {
+        response::summarise(body)
     }
 
     /// Where errors stand and look like is [`error`]'s business (`error`, `detail`, an object called `error`); an end is a

@@ -6,6 +6,7 @@ use super::read_messages::read_answer;
 use super::write_messages::{Takes, write_answer};
 use super::{audio, error, usage, words};
 use crate::chat::{Candidate, ChatError, DialectId, ErrorKind, Extras, Losses, Part, Response, StopReason};
+use crate::dialect::Summary;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
@@ -26,13 +27,14 @@ pub(super) fn read(body: &[u8]) -> Result<Response, ChatError> {
     })
 }
 
-/// Reads the token counts alone, in one pass that checks the text and builds nothing. Where something is not as in any
+/// Reads model and token counts alone, in one pass that checks the text and builds nothing. Where something is not as in any
 /// answer, all of it is read, by [`read`].
-pub(super) fn read_usage(body: &[u8]) -> Result<Option<crate::chat::Usage>, ChatError> {
+pub(super) fn summarise(body: &[u8]) -> Result<Summary, ChatError> {
     #[derive(Deserialize)]
     struct Answer<'a> {
         #[serde(borrow)]
         choices: Vec<Choice<'a>>,
+        model: Option<String>,
         error: Option<IgnoredAny>,
         usage: Option<Value>,
         x_groq: Option<IgnoredAny>,
@@ -44,13 +46,14 @@ pub(super) fn read_usage(body: &[u8]) -> Result<Option<crate::chat::Usage>, Chat
         #[serde(rename = "message")]
         _message: IgnoredAny,
     }
-    let full = || read(body).map(|response| response.usage);
+    let full = || read(body).map(Summary::from);
     let Ok(answer) = serde_json::from_slice::<Answer<'_>>(body) else { return full() };
     let failed = |choice: &Choice<'_>| choice.finish_reason.as_deref() == Some("error");
     if answer.error.is_some() || answer.x_groq.is_some() || answer.choices.iter().any(failed) {
         return full();
     }
-    Ok(answer.usage.and_then(usage::read).map(|(usage, _)| usage))
+    let usage = answer.usage.and_then(usage::read).map(|(usage, _)| usage);
+    Ok(Summary { model: answer.model.filter(|model| !model.is_empty()), usage })
 }
 
 fn read_value(value: Value) -> Result<Response, ChatError> {

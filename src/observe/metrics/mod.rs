@@ -1,0 +1,258 @@
+//! What `/metrics` tells. Names, labels and buckets of OpenTelemetry's semantic conventions for generative AI where they
+//! have one (`docs/gen-ai/gen-ai-metrics.md` of open-telemetry/semantic-conventions-genai, in Prometheus' spelling),
+//! `bifrost_*` for the rest. Every label has a bounded set of values.
+
+mod buckets;
+mod families;
+mod labels;
+
+use super::names::{Names, well_known};
+use super::{AttemptRecord, BreakerState, Event, ExchangeRecord, Operation};
+use crate::chat::{Loss, Usage};
+use families::Families;
+use labels::{
+    AttemptLabels, BreakerChangeLabels, FallbackLabels, KeyRestLabels, LocalChangeLabels, LocalStateLabels, LossLabels,
+    ModelLabels, OperationLabels, ProviderLabels, ReloadLabels, RequestLabels, TargetLabels, TokenLabels,
+};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// So many models and so many providers become labels; a catalogue of an aggregator has a few hundred.
+const MAX_NAMES: usize = 512;
+
+/// Everything counted.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    registry: Registry,
+    families: Families,
+    providers: Names,
+    models: Names,
+}
+
+/// One request in flight.
+#[derive(Debug)]
+pub struct InFlight(Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// One stream that a client reads.
+#[derive(Debug)]
+pub struct OpenStream(Gauge);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Metrics {
+    /// All metrics at zero; `log_dropped` is counted by the log.
+    pub(super) fn new(log_dropped: Counter) -> Self {
+        let families = Families::default();
+        // A gateway that runs has read its configuration once, and well.
+        families.last_reload_successful.set(1);
+        let registry = families.registry(log_dropped);
+        Self { registry, families, providers: Names::new(MAX_NAMES), models: Names::new(MAX_NAMES) }
+    }
+
+    /// Counts a finished exchange.
+    pub(super) fn finished(&self, record: &ExchangeRecord) {
+        let labels = RequestLabels {
+            ingress: record.ingress.name(),
+            operation: record.operation.name(),
+            status: record.counted_status(),
+        };
+        self.families.requests.get_or_create(&labels).inc();
+        self.families.received.inc_by(record.bytes_in);
+        self.families.sent.inc_by(record.bytes_out);
+        self.attempts(record);
+        for loss in record.losses.iter() {
+            self.families.losses.get_or_create(&LossLabels { field: field_name(loss) }).inc();
+        }
+        if let Some(overhead) = record.overhead {
+            self.families.overhead.observe(overhead.as_secs_f64());
+        }
+        // An exchange that reached no provider is no operation of a model.
+        let asked = record.provider.as_ref().or_else(|| record.attempts.last().map(|attempt| &attempt.provider));
+        if let Some(provider) = asked {
+            let model = match &record.model {
+                Some(model) if record.known_model => self.models.label(model),
+                _ => self.models.other(),
+            };
+            self.operation(record, provider, &model);
+            if record.provider.is_some() {
+                self.cost(record, self.providers.label(provider), model);
+            }
+        }
+    }
+
+    fn attempts(&self, record: &ExchangeRecord) {
+        let mut before: Option<&AttemptRecord> = None;
+        for attempt in &record.attempts {
+            let provider = self.providers.label(&attempt.provider);
+            let labels = AttemptLabels { provider: Arc::clone(&provider), outcome: attempt.outcome };
+            self.families.attempts.get_or_create(&labels).inc();
+            if let Some(before) = before.filter(|before| !before.is_same_target(attempt)) {
+                let from = self.providers.label(&before.provider);
+                self.families.fallbacks.get_or_create(&FallbackLabels { from, to: Arc::clone(&provider) }).inc();
+            }
+            if attempt.retry {
+                self.families.retries.get_or_create(&ProviderLabels { provider }).inc();
+            }
+            before = Some(attempt);
+        }
+    }
+
+    fn operation(&self, record: &ExchangeRecord, provider: &str, model: &Arc<str>) {
+        let provider = self.providers.label(well_known(provider));
+        let name = record.operation.name();
+        let labels = OperationLabels {
+            gen_ai_operation_name: name,
+            gen_ai_provider_name: Arc::clone(&provider),
+            gen_ai_request_model: Arc::clone(model),
+            error_type: record.error_type(),
+        };
+        self.families.duration.get_or_create(&labels).observe(record.total.as_secs_f64());
+        if record.stream {
+            let labels = TargetLabels {
+                gen_ai_operation_name: name,
+                gen_ai_provider_name: Arc::clone(&provider),
+                gen_ai_request_model: Arc::clone(model),
+            };
+            self.stream(record, &labels);
+        }
+        if let Some(usage) = &record.usage {
+            self.tokens(record.operation, usage, provider, Arc::clone(model));
+        }
+    }
+
+    fn stream(&self, record: &ExchangeRecord, labels: &TargetLabels) {
+        if let Some(waited) = record.upstream {
+            self.families.first_chunk.get_or_create(labels).observe(waited.as_secs_f64());
+        }
+        if let Some(first) = record.first_token {
+            self.families.first_token.get_or_create(labels).observe(first.as_secs_f64());
+        }
+        if let Some(time) = record.time_per_output_token() {
+            self.families.per_token.get_or_create(labels).observe(time.as_secs_f64());
+        }
+        if let Some(provider) = record.provider.as_ref().filter(|_| record.skipped > 0) {
+            let labels = ProviderLabels { provider: self.providers.label(provider) };
+            self.families.skipped.get_or_create(&labels).inc_by(record.skipped);
+        }
+    }
+
+    fn tokens(&self, operation: Operation, usage: &Usage, provider: Arc<str>, model: Arc<str>) {
+        let mut labels = TokenLabels {
+            gen_ai_operation_name: operation.name(),
+            gen_ai_provider_name: provider,
+            gen_ai_request_model: model,
+            gen_ai_token_type: "input",
+        };
+        self.families.tokens.get_or_create(&labels).observe(usage.input as f64);
+        if operation == Operation::Chat {
+            labels.gen_ai_token_type = "output";
+            self.families.tokens.get_or_create(&labels).observe(usage.output as f64);
+        }
+    }
+
+    fn cost(&self, record: &ExchangeRecord, provider: Arc<str>, model: Arc<str>) {
+        let labels = ModelLabels { provider, model };
+        match record.cost_usd() {
+            Some(cost) => drop(self.families.cost.get_or_create(&labels).inc_by(cost)),
+            None => drop(self.families.cost_unknown.get_or_create(&labels).inc()),
+        }
+    }
+
+    /// Counts what happened beside the exchanges.
+    pub(super) fn happened(&self, event: &Event<'_>) {
+        match *event {
+            Event::Breaker { provider, model, known_model, from, to, .. } => {
+                self.breaker_changed(provider, Some(model).filter(|_| known_model), from, to);
+            }
+            Event::KeyRested { provider, reason, .. } => {
+                let provider = self.providers.label(provider);
+                self.families.key_rests.get_or_create(&KeyRestLabels { provider, reason }).inc();
+            }
+            Event::Reconnected { provider } => {
+                let provider = self.providers.label(provider);
+                self.families.reconnects.get_or_create(&ProviderLabels { provider }).inc();
+            }
+            Event::LocalState { from, to, .. } => {
+                self.families.local_state.get_or_create(&LocalStateLabels { state: from }).set(0);
+                self.families.local_state.get_or_create(&LocalStateLabels { state: to }).set(1);
+                self.families.local_state_changes.get_or_create(&LocalChangeLabels { from, to }).inc();
+            }
+            Event::ConfigReloaded { error } => {
+                let result = if error.is_none() { "ok" } else { "error" };
+                self.families.reloads.get_or_create(&ReloadLabels { result }).inc();
+                self.families.last_reload_successful.set(i64::from(error.is_none()));
+            }
+            Event::SpansSent { spans } => drop(self.families.spans_sent.inc_by(spans)),
+            Event::SpansDropped { spans, .. } => drop(self.families.spans_dropped.inc_by(spans)),
+        }
+    }
+
+    fn breaker_changed(&self, provider: &str, model: Option<&str>, from: BreakerState, to: BreakerState) {
+        let provider = self.providers.label(provider);
+        let changed = BreakerChangeLabels { provider: Arc::clone(&provider), from: from.name(), to: to.name() };
+        self.families.breaker_changes.get_or_create(&changed).inc();
+        // Targets that share the label `other` would overwrite each other's state.
+        if let Some(model) = model.map(|model| self.models.label(model)).filter(|model| !self.models.is_other(model)) {
+            self.families.breaker_state.get_or_create(&ModelLabels { provider, model }).set(to.level());
+        }
+    }
+
+    /// Counts a request as in flight.
+    pub(super) fn in_flight(&self) -> InFlight {
+        self.families.in_flight.inc();
+        InFlight(self.families.in_flight.clone())
+    }
+
+    /// Counts a stream to a client as open.
+    pub(super) fn open_stream(&self) -> OpenStream {
+        self.families.streams_open.inc();
+        OpenStream(self.families.streams_open.clone())
+    }
+
+    /// Whether anything may leave the machine now.
+    pub(super) fn set_local_only(&self, on: bool) {
+        self.families.local_only.set(i64::from(on));
+    }
+
+    /// The states that the local server can be in, and the one it is in at the start.
+    pub(super) fn local_state(&self, states: impl IntoIterator<Item = &'static str>, now: &'static str) {
+        for state in states {
+            self.families.local_state.get_or_create(&LocalStateLabels { state }).set(i64::from(state == now));
+        }
+    }
+
+    /// Memory that the local server holds, in bytes; 0 where it is not known.
+    pub(super) fn set_local_resident(&self, bytes: Option<u64>) {
+        self.families.local_resident.set(i64::try_from(bytes.unwrap_or(0)).unwrap_or(i64::MAX));
+    }
+
+    /// Everything, as OpenMetrics text.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// Only field names that stand in the gateway's own code: the others may be a client's invention.
+fn field_name(loss: &Loss) -> &'static str {
+    match loss.field {
+        Cow::Borrowed(name) => name,
+        Cow::Owned(_) => "other",
+    }
+}

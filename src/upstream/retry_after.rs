@@ -1,0 +1,165 @@
+//! When a provider wants to be asked again, in the forms that providers say it.
+//!
+//! `retry-after`: RFC 9110, seconds (Anthropic and others with a fraction) or a date; `retry-after-ms`: OpenAI and Azure;
+//! `x-ratelimit-reset-requests`, `-tokens`: OpenAI (`1s`, `6m0s`, `120ms`), Groq, others bare seconds; `x-ratelimit-reset`:
+//! OpenRouter (Unix milliseconds); `anthropic-ratelimit-*-reset`: Anthropic (RFC 3339).
+
+use crate::wire::timestamp;
+use http::HeaderMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Numbers above this are moments, in Unix seconds; above a thousand times as much, in Unix milliseconds.
+const EPOCH: f64 = 1e9;
+
+/// The wait that the headers of an error answer ask for.
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    let millis = text("retry-after-ms").and_then(|text| seconds(text.parse::<f64>().ok()? / 1_000.0));
+    millis.or_else(|| {
+        let text = text("retry-after")?;
+        let of_date = || until(httpdate::parse_http_date(text).ok()?, now);
+        text.parse().ok().and_then(seconds).or_else(of_date)
+    })
+}
+
+/// When the limit that was hit is lifted, by the headers of a 429: the latest reset of what has nothing remaining, or, where
+/// none says so, of all.
+pub fn limit_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let mut of_used_up = None;
+    let mut of_any = None;
+    for (name, value) in headers {
+        let (Some(remaining), Ok(text)) = (remaining_of(name.as_str()), value.to_str()) else { continue };
+        let Some(reset) = reset(text.trim(), now) else { continue };
+        of_any = of_any.max(Some(reset));
+        if headers.get(remaining).is_some_and(|remaining| remaining == "0") {
+            of_used_up = of_used_up.max(Some(reset));
+        }
+    }
+    of_used_up.or(of_any)
+}
+
+/// The header that tells what remains of the limit whose reset `name` tells; `None` for other headers.
+fn remaining_of(name: &str) -> Option<String> {
+    if let Some(kind) = name.strip_prefix("x-ratelimit-reset") {
+        return Some(format!("x-ratelimit-remaining{kind}"));
+    }
+    let kind = name.strip_prefix("anthropic-ratelimit-")?.strip_suffix("-reset")?;
+    Some(format!("anthropic-ratelimit-{kind}-remaining"))
+}
+
+fn reset(text: &str, now: SystemTime) -> Option<Duration> {
+    match text.parse::<f64>() {
+        Ok(number) if number >= EPOCH * 1_000.0 => until(UNIX_EPOCH + seconds(number / 1_000.0)?, now),
+        Ok(number) if number >= EPOCH => until(UNIX_EPOCH + seconds(number)?, now),
+        Ok(number) => seconds(number),
+        Err(_) => go_duration(text).or_else(|| until(UNIX_EPOCH + Duration::from_secs(timestamp::read(text)?), now)),
+    }
+}
+
+/// `1h2m3.5s`, `120ms`, as Go writes durations.
+fn go_duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let unit_at = rest.find(|letter: char| letter.is_ascii_alphabetic())?;
+        let (number, tail) = rest.split_at(unit_at);
+        let end = tail.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(end);
+        let scale = match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3_600.0,
+            "d" => 86_400.0,
+            _ => return None,
+        };
+        total += number.parse::<f64>().ok()? * scale;
+        rest = tail;
+    }
+    seconds(total)
+}
+
+fn seconds(number: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(number).ok()
+}
+
+fn until(moment: SystemTime, now: SystemTime) -> Option<Duration> {
+    // A moment that has passed means that there is nothing to wait for.
+    Some(moment.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    /// Sun, 06 Nov 1994 08:49:37 GMT.
+    const NOW: Duration = Duration::from_secs(784_111_777);
+    /// 2026-08-19T14:34:01Z.
+    const LATER: Duration = Duration::from_secs(1_787_150_041);
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let header = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
+        pairs.iter().map(header).collect()
+    }
+
+    #[test]
+    fn every_form_of_a_wait_is_understood() {
+        for (name, text, millis) in [
+            ("retry-after", "7", Some(7_000)),
+            ("retry-after", "0.5", Some(500)),
+            ("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT", Some(10_000)),
+            ("retry-after", "Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
+            ("retry-after", "soon", None),
+            ("retry-after", "-1", None),
+            ("retry-after", "1e300", None),
+            ("retry-after-ms", "250", Some(250)),
+            ("x-other", "7", None),
+        ] {
+            let found = retry_after(&headers(&[(name, text)]), UNIX_EPOCH + NOW);
+            assert_eq!(found, millis.map(Duration::from_millis), "{name}: {text}");
+        }
+        let both = headers(&[("retry-after", "1"), ("retry-after-ms", "1250")]);
+        assert_eq!(retry_after(&both, UNIX_EPOCH), Some(Duration::from_millis(1_250)));
+    }
+
+    #[test]
+    fn every_form_of_a_reset_is_understood() {
+        for (name, text, millis) in [
+            ("x-ratelimit-reset-requests", "120ms", Some(120)),
+            ("x-ratelimit-reset-tokens", "6m0s", Some(360_000)),
+            ("x-ratelimit-reset-tokens", "1h0m2.5s", Some(3_602_500)),
+            ("x-ratelimit-reset-tokens", "7", Some(7_000)),
+            ("x-ratelimit-reset", "1787150043000", Some(2_000)),
+            ("x-ratelimit-reset", "1787150042", Some(1_000)),
+            ("anthropic-ratelimit-requests-reset", "2026-08-19T14:34:11Z", Some(10_000)),
+            ("x-ratelimit-reset-requests", "soon", None),
+            ("x-ratelimit-remaining-requests", "7", None),
+        ] {
+            let found = limit_reset(&headers(&[(name, text)]), UNIX_EPOCH + LATER);
+            assert_eq!(found, millis.map(Duration::from_millis), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_limit_that_was_hit_counts() {
+        let both = headers(&[
+            ("x-ratelimit-remaining-requests", "0"),
+            ("x-ratelimit-reset-requests", "2s"),
+            ("x-ratelimit-remaining-tokens", "9000"),
+            ("x-ratelimit-reset-tokens", "40s"),
+        ]);
+        assert_eq!(limit_reset(&both, UNIX_EPOCH), Some(Duration::from_secs(2)));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_header_says_is_no_panic(text in "[ -~]{0,24}") {
+            let some = headers(&[("retry-after", &text), ("x-ratelimit-reset", &text), ("anthropic-ratelimit-tokens-reset", &text)]);
+            let _ = (retry_after(&some, SystemTime::now()), limit_reset(&some, SystemTime::now()));
+        }
+    }
+}

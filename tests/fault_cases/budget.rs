@@ -1,0 +1,65 @@
+//! All attempts of a request together have a limit too, until the first content is sent.
+
+use super::client::{LONG, QUICK, ask, deadlines, provider, with_one};
+use crate::support::fault_replies::{Refusal, Stream};
+use crate::support::fault_server::{FaultServer, Reply, Step};
+use crate::support::gateway::Gateway;
+use bifrost::chat::DialectId::OpenAiChat;
+use std::time::Duration;
+
+#[tokio::test]
+async fn the_budget_ends_the_search_for_a_target_that_answers() {
+    for stream in [false, true] {
+        let silent = Reply::silence();
+        let servers = [
+            FaultServer::always(silent.clone()).await,
+            FaultServer::always(silent.clone()).await,
+            FaultServer::always(silent).await,
+        ];
+        let mut config = QUICK.to_owned();
+        for (name, server) in ["first", "second", "third"].iter().zip(&servers) {
+            config += &provider(name, OpenAiChat, server);
+            config += &deadlines(name, "first_token = \"800ms\"\nwhole_answer = \"800ms\"\nbudget = \"1200ms\"");
+        }
+        let targets = ["first", "second", "third"].map(|name| format!("{{ provider = \"{name}\", model = \"m\" }}"));
+        config += &format!("[classes.three]\ncloud = true\nselect = [{}]\n", targets.join(", "));
+        let gateway = Gateway::start(&config);
+        let told = ask(&gateway, OpenAiChat, "three", stream).await;
+        assert_eq!(told.status, 504, "{told:?}");
+        assert!(told.took >= Duration::from_millis(1200) && told.took < LONG, "{told:?}");
+        assert_eq!([servers[0].count(), servers[1].count(), servers[2].count()], [1, 1, 0], "{told:?}");
+        // The second had what the first had left.
+        let second = servers[1].nth(0).await;
+        let held = second.left().await - second.at;
+        assert!(held < Duration::from_millis(750), "{held:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_budget_ends_the_retries_of_a_target() {
+    let first = FaultServer::always(Refusal::Overloaded.reply(OpenAiChat)).await;
+    let retry = "[retry]\nattempts = 10\nbase = \"400ms\"\ncap = \"400ms\"\n";
+    let config =
+        format!("{retry}{}{}", provider("first", OpenAiChat, &first), deadlines("first", "budget = \"300ms\""));
+    let gateway = Gateway::start(&config);
+    let told = ask(&gateway, OpenAiChat, "first/m", false).await;
+    assert_eq!(told.status, 503, "what it said is more useful than that the time is over: {told:?}");
+    assert!((1..11).contains(&first.count()), "{}", first.count());
+    assert!(told.took < Duration::from_secs(5), "{told:?}");
+    for gap in first.gaps() {
+        assert!(gap < Duration::from_secs(5), "{gap:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_budget_ends_with_the_first_content() {
+    let mut stream = Stream::of(OpenAiChat, "m").opening();
+    for _ in 0..12 {
+        stream = stream.text("x").step(Step::Pause(Duration::from_millis(100)));
+    }
+    let first = FaultServer::always(stream.stop().marker().reply()).await;
+    let gateway = with_one(OpenAiChat, &first, &deadlines("first", "budget = \"600ms\"\nidle = \"20s\""));
+    let told = ask(&gateway, OpenAiChat, "first/m", true).await;
+    told.answered_by("first/m");
+    assert!(told.content().len() == 12 && told.took >= Duration::from_millis(1200), "{told:?}");
+}

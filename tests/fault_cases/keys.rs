@@ -1,0 +1,179 @@
+//! Several keys of one provider: what happens to one is not the others' fault.
+
+use super::client::{DIALECTS, LONG, QUICK, ask, deadlines, provider};
+use crate::support::fault_replies::{Refusal, answer};
+use crate::support::fault_server::{Asked, FaultServer, Reply};
+use crate::support::gateway::Gateway;
+use bifrost::chat::DialectId::{self, OpenAiChat};
+use serde_json::json;
+use std::time::Duration;
+
+const KEYS: [(&str, &str); 2] = [("KEY_A", "key-aaa-1"), ("KEY_B", "key-bbb-2")];
+
+/// A provider whose answer depends on the key and the model.
+async fn server(dialect: DialectId, script: impl Fn(&str, &str) -> Option<Reply> + Send + 'static) -> FaultServer {
+    FaultServer::start(move |asked| {
+        let model = model(asked);
+        script(key(asked), &model).unwrap_or_else(|| answer(dialect, &model, false, "here"))
+    })
+    .await
+}
+
+/// `a`, `b`, or nothing.
+fn key(asked: &Asked) -> &'static str {
+    let shown = ["authorization", "x-api-key", "x-goog-api-key"].map(|name| asked.header(name)).concat();
+    KEYS.iter()
+        .find(|(_, secret)| shown.contains(secret))
+        .map_or("", |(name, _)| if *name == "KEY_A" { "a" } else { "b" })
+}
+
+/// The model in the body, or in Gemini's path.
+fn model(asked: &Asked) -> String {
+    let in_path = || asked.path.split("models/").nth(1)?.split(':').next().map(str::to_owned);
+    asked.json()["model"].as_str().map(str::to_owned).or_else(in_path).unwrap_or_default()
+}
+
+fn used(server: &FaultServer, of: &str) -> String {
+    server.asked().iter().filter(|asked| model(asked) == of).map(key).collect()
+}
+
+fn start(dialect: DialectId, server: &FaultServer, keys: &str, more: &str) -> Gateway {
+    let config = format!("{QUICK}{}keys = [{keys}]\n{more}", provider("first", dialect, server));
+    Gateway::start_with(&config, &KEYS, &[])
+}
+
+const BOTH: &str = "\"env:KEY_A\", \"env:KEY_B\"";
+/// `a` first, nearly always.
+const MOSTLY_A: &str = "{ key = \"env:KEY_A\", weight = 1000 }, \"env:KEY_B\"";
+
+#[tokio::test]
+async fn a_refused_key_is_dropped_and_the_next_one_used_until_the_config_is_read_again() {
+    for dialect in DIALECTS {
+        // Gemini says 400 to it.
+        let first = server(dialect, move |key, _| (key == "a").then(|| Refusal::BadKey.reply(dialect))).await;
+        let gateway = start(dialect, &first, MOSTLY_A, "");
+        let told = ask(&gateway, dialect, "first/m", false).await;
+        told.answered_by("first/m");
+        assert_eq!(told.attempts(), ["first/m auth", "first/m ok"]);
+        for model in ["m", "other", "m"] {
+            ask(&gateway, dialect, &format!("first/{model}"), false).await.answered_by(&format!("first/{model}"));
+        }
+        assert_eq!((used(&first, "m").as_str(), used(&first, "other").as_str()), ("abbb", "b"));
+        let token = std::fs::read_to_string(gateway.file("state/bifrost/admin-token")).unwrap();
+        let reload = gateway.post("/admin/reload", &json!({})).header("authorization", format!("Bearer {token}"));
+        assert_eq!(reload.send().await.unwrap().status(), 200);
+        ask(&gateway, dialect, "first/again", false).await.answered_by("first/again");
+        assert_eq!(used(&first, "again"), "ab");
+    }
+}
+
+#[tokio::test]
+async fn the_only_key_is_refused_and_the_next_target_is_asked() {
+    for dialect in DIALECTS {
+        let first = server(dialect, move |_, _| Some(Refusal::BadKey.reply(dialect))).await;
+        let second = FaultServer::always(answer(dialect, "n", false, "there")).await;
+        let more = format!("{}{}", super::client::PAIR, provider("second", dialect, &second));
+        let gateway = start(dialect, &first, "\"env:KEY_A\"", &more);
+        let told = ask(&gateway, dialect, "pair", false).await;
+        told.answered_by("second/n");
+        assert_eq!((told.attempts(), first.count()), (vec!["first/m auth".to_owned(), "second/n ok".into()], 1));
+        // A key that is dead is not shown again while somebody else answers.
+        ask(&gateway, dialect, "pair", false).await.answered_by("second/n");
+        assert_eq!(first.count(), 1);
+        // Where nobody else does it is tried all the same, for keys are mended elsewhere; the client hears of the key.
+        let told = ask(&gateway, dialect, "first/m", false).await;
+        assert!([400, 401].contains(&told.status), "{told:?}");
+        let said = told.error()["message"].as_str().unwrap().to_ascii_lowercase();
+        assert!(said.contains("key") && !told.text().contains("key-aaa-1"), "{told:?}");
+        assert_eq!(first.count(), 2);
+    }
+}
+
+#[tokio::test]
+async fn all_keys_are_refused_and_nobody_is_left() {
+    let first = server(OpenAiChat, |_, _| Some(Refusal::BadKey.reply(OpenAiChat))).await;
+    let gateway = start(OpenAiChat, &first, BOTH, "");
+    for ingress in DIALECTS {
+        let told = ask(&gateway, ingress, "first/m", false).await;
+        assert_eq!(told.status, 401, "{told:?}");
+        assert!(told.error()["message"].as_str().unwrap().contains("key"), "{told:?}");
+    }
+    let keys: String = first.asked().iter().map(key).collect();
+    assert!(keys.starts_with("ab") || keys.starts_with("ba"), "each is tried first: {keys}");
+    assert_eq!(keys.len(), 2 + DIALECTS.len() - 1, "then one of them for each request, and not all: {keys}");
+}
+
+#[tokio::test]
+async fn a_key_that_may_not_use_a_model_rests_for_that_model_only() {
+    for dialect in DIALECTS {
+        let forbidden =
+            move |key: &str, model: &str| (key == "a" && model == "m").then(|| Refusal::Forbidden.reply(dialect));
+        let first = server(dialect, forbidden).await;
+        let gateway = start(dialect, &first, MOSTLY_A, "");
+        for model in ["m", "m", "other", "m", "other"] {
+            ask(&gateway, dialect, &format!("first/{model}"), false).await.answered_by(&format!("first/{model}"));
+        }
+        assert_eq!((used(&first, "m").as_str(), used(&first, "other").as_str()), ("abbb", "aa"));
+    }
+}
+
+#[tokio::test]
+async fn a_throttled_key_rests_and_the_next_one_answers_at_once() {
+    for dialect in DIALECTS {
+        let throttled = move |key: &str, model: &str| {
+            (key == "a" && model == "m").then(|| Refusal::Throttled.reply(dialect).header("retry-after", "3600"))
+        };
+        let first = server(dialect, throttled).await;
+        let gateway = start(dialect, &first, MOSTLY_A, "");
+        for model in ["m", "m", "other", "m"] {
+            let told = ask(&gateway, dialect, &format!("first/{model}"), false).await;
+            told.answered_by(&format!("first/{model}"));
+            assert!(told.took < LONG, "{told:?}");
+        }
+        assert_eq!((used(&first, "m").as_str(), used(&first, "other").as_str()), ("abbb", "a"));
+    }
+}
+
+#[tokio::test]
+async fn a_throttled_key_is_used_again_when_its_rest_is_over() {
+    let mut refused = false;
+    let first = FaultServer::start(move |asked| {
+        let refuses = key(asked) == "a" && !std::mem::replace(&mut refused, true);
+        if refuses {
+            return Refusal::Throttled.reply(OpenAiChat).header("retry-after", "1");
+        }
+        answer(OpenAiChat, "m", false, "here")
+    })
+    .await;
+    let gateway = start(OpenAiChat, &first, MOSTLY_A, &deadlines("first", "budget = \"500ms\""));
+    ask(&gateway, OpenAiChat, "first/m", false).await.answered_by("first/m");
+    assert_eq!(used(&first, "m"), "ab");
+    let refused_at = first.nth(0).await.at;
+    tokio::time::sleep_until((refused_at + Duration::from_millis(1_500)).into()).await;
+    ask(&gateway, OpenAiChat, "first/m", false).await.answered_by("first/m");
+    assert_eq!(used(&first, "m"), "aba");
+}
+
+#[tokio::test]
+async fn a_key_whose_quota_is_used_up_makes_place_for_the_next() {
+    for dialect in DIALECTS {
+        let first = server(dialect, move |key, _| (key == "a").then(|| Refusal::UsedUp.reply(dialect))).await;
+        let gateway = start(dialect, &first, MOSTLY_A, "");
+        for _ in 0..2 {
+            ask(&gateway, dialect, "first/m", false).await.answered_by("first/m");
+        }
+        assert_eq!(used(&first, "m"), "abb");
+    }
+}
+
+#[tokio::test]
+async fn keys_are_used_by_their_weights() {
+    let first = server(OpenAiChat, |_, _| None).await;
+    let keys = "{ key = \"env:KEY_A\", weight = 3 }, { key = \"env:KEY_B\", weight = 1 }";
+    let gateway = start(OpenAiChat, &first, keys, "");
+    for _ in 0..40 {
+        ask(&gateway, OpenAiChat, "first/m", false).await.answered_by("first/m");
+    }
+    let shares = used(&first, "m").matches('a').count();
+    assert!((20..40).contains(&shares), "{shares} of 40");
+}

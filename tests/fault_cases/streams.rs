@@ -1,0 +1,194 @@
+//! Streams that break, lie or leave something out.
+
+use super::client::{DIALECTS, LONG, Told, ask, with_one, with_two};
+use crate::support::fault_replies::{Refusal, Stream, answer, streamed};
+use crate::support::fault_server::{FaultServer, Reply, Step};
+use bifrost::chat::DialectId::{self, Anthropic, OpenAiChat};
+use bytes::Bytes;
+
+/// A chunk whose length is no number.
+fn broken_chunk() -> Step {
+    Step::Raw(Bytes::from_static(b"zz\r\nwhat\r\n"))
+}
+
+/// Ways to end a stream early.
+fn breaks() -> [(&'static str, Vec<Step>); 3] {
+    [("cut", vec![Step::Close]), ("reset", vec![Step::Reset]), ("malformed chunk", vec![broken_chunk(), Step::Close])]
+}
+
+fn broken(stream: Stream, steps: &[Step]) -> Reply {
+    steps.iter().fold(stream, |stream, step| stream.step(step.clone())).reply()
+}
+
+/// One piece of content and an error, and nothing of another model's.
+fn check_broken(told: &Told, said: &str) {
+    assert_eq!((told.status, told.content().as_str()), (200, said), "{told:?}");
+    assert!(told.whole && told.stream_error().is_some(), "{told:?}");
+    let text = told.text();
+    for ending in ["[DONE]", "message_stop", "\"finish_reason\":\"stop\"", "\"finishReason\":\"STOP\"", "end_turn"] {
+        assert!(!text.contains(ending), "it looks complete: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_after_content_is_never_continued_by_another_model() {
+    for dialect in DIALECTS {
+        for (fault, steps) in breaks() {
+            let first = FaultServer::always(broken(Stream::of(dialect, "m").opening().text("one"), &steps)).await;
+            let second = FaultServer::always(streamed(dialect, "n", &["two"])).await;
+            let gateway = with_two(dialect, &first, &second, "");
+            for ingress in DIALECTS {
+                let told = ask(&gateway, ingress, "pair", true).await;
+                check_broken(&told, "one");
+                assert_eq!(told.header("x-bifrost-provider"), "first", "{fault}");
+            }
+            assert_eq!((first.count(), second.count()), (DIALECTS.len(), 0), "{fault}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_before_content_is_asked_for_again() {
+    for dialect in DIALECTS {
+        for (fault, steps) in breaks() {
+            let early = broken(Stream::of(dialect, "m").opening(), &steps);
+            let first = FaultServer::in_turn([early.clone(), streamed(dialect, "m", &["here"])]).await;
+            let second = FaultServer::always(streamed(dialect, "n", &["there"])).await;
+            let gateway = with_two(dialect, &first, &second, "");
+            let told = ask(&gateway, dialect, "pair", true).await;
+            told.answered_by("first/m");
+            assert_eq!((told.content().as_str(), first.count()), ("here", 2), "{fault}");
+            let first = FaultServer::always(early).await;
+            let gateway = with_two(dialect, &first, &second, "");
+            ask(&gateway, dialect, "pair", true).await.answered_by("second/n");
+            assert_eq!(first.count(), 3, "{fault}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_error_event_after_content_ends_the_stream_in_the_clients_dialect() {
+    for dialect in DIALECTS {
+        let fails = Stream::of(dialect, "m").opening().text("one").error(Refusal::Overloaded).reply();
+        let first = FaultServer::always(fails).await;
+        let second = FaultServer::always(streamed(dialect, "n", &["two"])).await;
+        let gateway = with_two(dialect, &first, &second, "");
+        for ingress in DIALECTS {
+            let told = ask(&gateway, ingress, "pair", true).await;
+            check_broken(&told, "one");
+            let (_, body) = Refusal::Overloaded.form(dialect);
+            let said = body["error"]["message"].as_str().unwrap();
+            assert!(told.stream_error().unwrap()["message"].as_str().unwrap().contains(said), "{told:?}");
+        }
+        assert_eq!((first.count(), second.count()), (DIALECTS.len(), 0));
+    }
+}
+
+#[tokio::test]
+async fn an_end_without_its_marker_but_with_a_finish_reason_is_complete() {
+    for dialect in DIALECTS {
+        let unmarked = Stream::of(dialect, "m").opening().text("one").stop();
+        // In good order, and by closing without a last chunk, as some servers do.
+        for reply in [unmarked.reply(), Stream::of(dialect, "m").opening().text("one").stop().step(Step::Close).reply()]
+        {
+            let first = FaultServer::always(reply).await;
+            let gateway = with_one(dialect, &first, "");
+            for ingress in DIALECTS {
+                let told = ask(&gateway, ingress, "first/m", true).await;
+                told.answered_by("first/m");
+                assert_eq!(told.content(), "one", "{told:?}");
+            }
+            assert_eq!(first.count(), DIALECTS.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_end_without_marker_and_finish_reason_is_an_error() {
+    for dialect in DIALECTS {
+        let first = FaultServer::always(Stream::of(dialect, "m").opening().text("one").reply()).await;
+        let second = FaultServer::always(streamed(dialect, "n", &["two"])).await;
+        let gateway = with_two(dialect, &first, &second, "");
+        for ingress in DIALECTS {
+            check_broken(&ask(&gateway, ingress, "pair", true).await, "one");
+        }
+        assert_eq!((first.count(), second.count()), (DIALECTS.len(), 0));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_without_any_event_is_asked_for_again() {
+    for dialect in DIALECTS {
+        for empty in [Reply::events(), Reply::whole(200, "text/event-stream", "")] {
+            let first = FaultServer::in_turn([empty, answer(dialect, "m", true, "here")]).await;
+            let gateway = with_one(dialect, &first, "");
+            let told = ask(&gateway, dialect, "first/m", true).await;
+            told.answered_by("first/m");
+            assert_eq!((told.content().as_str(), first.count()), ("here", 2));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_event_is_skipped_counted_and_not_fatal() {
+    for dialect in DIALECTS {
+        let lies = Stream::of(dialect, "m").opening().text("one").malformed().text("two").malformed().stop().marker();
+        let first = FaultServer::always(lies.reply()).await;
+        let gateway = with_one(dialect, &first, "");
+        for ingress in DIALECTS {
+            // Told::events() reads every event that the client gets, and fails where one is no JSON.
+            let told = ask(&gateway, ingress, "first/m", true).await;
+            told.answered_by("first/m");
+            assert_eq!(told.content(), "onetwo");
+        }
+        assert_eq!(first.count(), DIALECTS.len());
+        let skipped = 2 * DIALECTS.len();
+        assert_eq!(count(&gateway, "bifrost_stream_events_skipped_total").await, skipped as f64);
+    }
+}
+
+/// The sum of a counter over its labels.
+async fn count(gateway: &crate::support::gateway::Gateway, name: &str) -> f64 {
+    let text = gateway.get("/metrics").send().await.unwrap().text().await.unwrap();
+    let samples = text.lines().filter(|line| line.starts_with(name));
+    samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn the_model_that_answered_is_named_in_the_answer() {
+    let name = |dialect: DialectId, told: &Told| {
+        let values = if told.text().starts_with('{') { vec![told.json()] } else { told.events() };
+        let fields = ["/model", "/message/model", "/modelVersion"];
+        let names: Vec<String> = values
+            .iter()
+            .flat_map(|value| fields.iter().filter_map(|field| value.pointer(field)?.as_str().map(str::to_owned)))
+            .collect();
+        assert!(!names.is_empty(), "{dialect:?}: {told:?}");
+        names
+    };
+    for dialect in DIALECTS {
+        for stream in [false, true] {
+            let first = FaultServer::always(Refusal::UsedUp.reply(dialect)).await;
+            let second = FaultServer::always(answer(dialect, "n", stream, "there")).await;
+            let gateway = with_two(dialect, &first, &second, "");
+            for ingress in DIALECTS {
+                let told = ask(&gateway, ingress, "pair", stream).await;
+                told.answered_by("second/n");
+                assert!(name(ingress, &told).iter().all(|name| name == "n"), "{told:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_does_not_close_after_its_last_word_keeps_nobody_waiting() {
+    for (dialect, ingress) in [(OpenAiChat, OpenAiChat), (OpenAiChat, Anthropic), (Anthropic, Anthropic)] {
+        let endless = Stream::of(dialect, "m").opening().text("one").stop().marker().step(Step::Silence);
+        let first = FaultServer::always(endless.reply()).await;
+        let gateway = with_one(dialect, &first, "");
+        let told = ask(&gateway, ingress, "first/m", true).await;
+        told.answered_by("first/m");
+        assert!(told.content() == "one" && told.took < LONG, "{told:?}");
+        first.nth(0).await.left().await;
+    }
+}

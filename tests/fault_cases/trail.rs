@@ -1,0 +1,94 @@
+//! When nobody answers, the client is told of every attempt, and with the most useful status.
+
+use super::client::{DIALECTS, ask, deadlines, recorded, request, told, with_one, with_two};
+use crate::support::fault_replies::{Refusal, streamed};
+use crate::support::fault_server::{FaultServer, Reply};
+use bifrost::chat::DialectId::OpenAiChat;
+use serde_json::Value;
+
+/// `provider/model outcome` of each attempt in an error's body.
+fn in_body(body: &Value) -> Vec<String> {
+    let attempts = body["bifrost"]["attempts"].as_array().unwrap_or_else(|| panic!("no attempts: {body}"));
+    let one = |attempt: &Value| {
+        assert!(attempt["ms"].is_u64() || attempt["ms"].is_f64(), "{attempt}");
+        let text = |field: &str| attempt[field].as_str().unwrap_or_else(|| panic!("no {field}: {attempt}")).to_owned();
+        format!("{}/{} {}", text("provider"), text("model"), text("outcome"))
+    };
+    attempts.iter().map(one).collect()
+}
+
+#[tokio::test]
+async fn when_all_fail_the_answer_carries_every_attempt() {
+    let expected = ["first/m overloaded", "first/m overloaded", "first/m overloaded", "second/n timeout_"];
+    for dialect in DIALECTS {
+        for stream in [false, true] {
+            let first = FaultServer::always(Refusal::Overloaded.reply(dialect)).await;
+            let second = FaultServer::always(Reply::silence()).await;
+            let limits = deadlines("second", "first_token = \"200ms\"\nwhole_answer = \"200ms\"");
+            let gateway = with_two(dialect, &first, &second, &limits);
+            for ingress in DIALECTS {
+                let id = format!("all-{}-{stream}", ingress.name());
+                let told = told(ingress, request(&gateway, ingress, "pair", stream).header("x-request-id", &id)).await;
+                told.error();
+                for attempts in [told.attempts(), in_body(&told.json())] {
+                    assert_eq!(attempts.len(), expected.len(), "{told:?}");
+                    let fits = attempts.iter().zip(expected).all(|(attempt, start)| attempt.starts_with(start));
+                    assert!(fits, "{attempts:?}");
+                }
+                let record = recorded(&gateway, &id).await;
+                assert_eq!(record["attempts"].as_array().map(Vec::len), Some(expected.len()), "{record}");
+                assert!(record["attempts"][3]["ms"].as_f64().unwrap() >= 200.0, "{record}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_target_that_fails_tells_its_retries_too() {
+    for ingress in DIALECTS {
+        let first = FaultServer::always(Refusal::Internal.reply(OpenAiChat)).await;
+        let gateway = with_one(OpenAiChat, &first, "");
+        let told = ask(&gateway, ingress, "first/m", false).await;
+        assert_eq!(in_body(&told.json()), ["first/m upstream_fault"; 3]);
+        assert_eq!(told.attempts(), ["first/m upstream_fault"; 3]);
+    }
+}
+
+/// The status of a request whose targets answer so.
+async fn status(first: Reply, second: Reply) -> u16 {
+    let (first, second) = (FaultServer::always(first).await, FaultServer::always(second).await);
+    let limits = "whole_answer = \"200ms\"\nbudget = \"10s\"";
+    let more = deadlines("first", limits) + &deadlines("second", limits);
+    let told = ask(&with_two(OpenAiChat, &first, &second, &more), OpenAiChat, "pair", false).await;
+    assert!(first.count() > 0 && second.count() > 0, "{told:?}");
+    assert!(told.attempts().iter().any(|attempt| attempt.starts_with("second/n")), "{told:?}");
+    told.status
+}
+
+#[tokio::test]
+async fn the_status_is_that_of_the_most_useful_error() {
+    let of = |refusal: Refusal| refusal.reply(OpenAiChat);
+    let busy = || of(Refusal::Throttled).header("retry-after", "60");
+    // Who must wait is told how long, whoever failed after that.
+    assert_eq!(status(busy(), Reply::reset()).await, 429);
+    assert_eq!(status(busy(), Reply::silence()).await, 429);
+    assert_eq!(status(Reply::reset(), busy()).await, 429);
+    assert_eq!(status(busy(), of(Refusal::Internal)).await, 429);
+    // A wrong request is the client's to mend.
+    assert_eq!(status(of(Refusal::Internal), of(Refusal::BadRequest)).await, 400);
+    // A bad key is mended by somebody; a server that is down mends itself.
+    assert_eq!(status(of(Refusal::Overloaded), of(Refusal::BadKey)).await, 401);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_answered_tells_the_attempts_before_it() {
+    let first = FaultServer::always(Refusal::Internal.reply(OpenAiChat)).await;
+    let second = FaultServer::always(streamed(OpenAiChat, "n", &["there"])).await;
+    let gateway = with_two(OpenAiChat, &first, &second, "");
+    let asked = request(&gateway, OpenAiChat, "pair", true).header("x-request-id", "answered");
+    let told = told(OpenAiChat, asked).await;
+    told.answered_by("second/n");
+    assert_eq!(told.attempts().len(), 4);
+    let record = recorded(&gateway, "answered").await;
+    assert_eq!((&record["provider"], record["attempts"].as_array().map(Vec::len)), (&"second".into(), Some(4)));
+}

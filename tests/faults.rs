@@ -1,0 +1,27 @@
+//! What a client gets when providers stall, lie, throttle or die: the real binary between a client and servers that
+//! misbehave on purpose. Each case says what the client saw, what each provider saw, and when. Limits are short, and what
+//! is measured from above is measured generously: a slow machine fails nothing.
+
+#[allow(dead_code)] // Other tests need more of it.
+mod support {
+    pub mod fault_replies;
+    pub mod fault_server;
+    pub mod gateway;
+}
+
+mod fault_cases {
+    mod breaker;
+    mod budget;
+    mod cancellation;
+    mod client;
+    mod connections;
+    mod deadlines;
+    mod fallbacks;
+    mod keep_alive;
+    mod keys;
+    mod refusals;
+    mod retries;
+    mod streams;
+    mod throttling;
+    mod trail;
+}

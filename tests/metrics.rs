@@ -1,0 +1,295 @@
+//! What `/metrics` says after traffic of which everything is known. The text is read by the rules of OpenMetrics 1.0.
+
+#[allow(dead_code)] // Other tests need more of it.
+mod support {
+    pub mod gateway;
+    pub mod upstream;
+}
+
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use support::gateway::Gateway;
+use support::upstream::{Reply, Upstream};
+
+/// One provider with a price and one without, both listing the model `m`; failures are retried at once.
+fn config(priced: &Upstream, unpriced: &Upstream) -> String {
+    let provider = |name: &str, upstream: &Upstream| {
+        format!("[providers.{name}]\nbase_url = \"{}\"\ndialect = \"openai_chat\"\nkind = \"vendor\"\n", upstream.url())
+    };
+    format!(
+        "{}{}[retry]\nattempts = 1\nbase = \"1ms\"\n[facts.\"priced/m\"]\ninput_price = 2.0\noutput_price = 10.0\ncache_read_price = 0.5\n",
+        provider("priced", priced),
+        provider("unpriced", unpriced),
+    )
+}
+
+/// Answers chats with what `replies` gives in turn, and lists the model `m`.
+async fn upstream(replies: impl IntoIterator<Item = Reply>) -> Upstream {
+    let mut replies: Vec<Reply> = replies.into_iter().collect();
+    replies.reverse();
+    Upstream::start(move |seen| match seen.method.as_str() {
+        "GET" => Reply::models(&["m"]),
+        _ => replies.pop().unwrap_or_else(|| Reply::json(500, &json!({"error": {"message": "asked too often"}}))),
+    })
+    .await
+}
+
+fn answer(cached: u64) -> Reply {
+    Reply::json(
+        200,
+        &json!({
+            "id": "c1", "object": "chat.completion", "created": 1, "model": "m-2026",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}],
+            "usage": {
+                "prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120,
+                "prompt_tokens_details": {"cached_tokens": cached},
+            },
+        }),
+    )
+}
+
+fn busy() -> Reply {
+    Reply::json(503, &json!({"error": {"message": "too busy", "type": "server_error"}}))
+}
+
+/// A stream of two words, with an event between them that is none.
+fn stream() -> Reply {
+    let chunk = |delta: Value, finish: Value| {
+        let choices = json!([{"index": 0, "delta": delta, "finish_reason": finish}]);
+        json!({"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": choices})
+            .to_string()
+    };
+    let usage = json!({"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}});
+    let events = [
+        chunk(json!({"content": "one"}), Value::Null),
+        "{\"choices\": [oops".to_owned(),
+        chunk(json!({"content": "two"}), json!("stop")),
+        usage.to_string(),
+        "[DONE]".to_owned(),
+    ];
+    let text: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    Reply::bytes(200, "text/event-stream", text)
+}
+
+fn hello(model: &str) -> Value {
+    json!({"model": model, "messages": [{"role": "user", "content": "Hello"}]})
+}
+
+/// Asks, and reads the answer to its end.
+async fn ask(gateway: &Gateway, body: &Value) -> u16 {
+    let answer = gateway.post("/v1/chat/completions", body).send().await.unwrap();
+    let status = answer.status().as_u16();
+    answer.bytes().await.unwrap();
+    status
+}
+
+/// The samples by name and labels, the labels in the order of their names.
+struct Metrics {
+    samples: BTreeMap<String, f64>,
+    families: BTreeMap<String, String>,
+}
+
+impl Metrics {
+    /// Waits until as many exchanges have ended as were begun: an exchange ends a moment after its last byte.
+    async fn after(gateway: &Gateway, exchanges: f64) -> Self {
+        let until = async {
+            loop {
+                let metrics = Self::of(gateway).await;
+                if metrics.sum("bifrost_requests_total") >= exchanges {
+                    return metrics;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(support::upstream::PATIENCE, until).await.expect("the exchanges do not end")
+    }
+
+    async fn of(gateway: &Gateway) -> Self {
+        let answer = gateway.get("/metrics").send().await.unwrap();
+        let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+        assert!(kind.starts_with("application/openmetrics-text; version=1.0.0"), "{kind}");
+        Self::parse(&answer.text().await.unwrap())
+    }
+
+    /// Every line must be of the format, every sample belong to the family that was named before it, none come twice.
+    fn parse(text: &str) -> Self {
+        let mut metrics = Self { samples: BTreeMap::new(), families: BTreeMap::new() };
+        let mut family = ("", "");
+        let body = text.strip_suffix("# EOF\n").expect("no end");
+        for line in body.lines() {
+            if let Some(comment) = line.strip_prefix("# ") {
+                let mut words = comment.splitn(3, ' ');
+                let (keyword, name, rest) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+                match keyword {
+                    "TYPE" => {
+                        family = (name, rest);
+                        assert!(metrics.families.insert(name.to_owned(), rest.to_owned()).is_none(), "{name} twice");
+                    }
+                    "UNIT" => assert!(name.ends_with(&format!("_{rest}")), "{line}"),
+                    "HELP" => assert!(rest.ends_with('.'), "{line}"),
+                    other => panic!("{other}: {line}"),
+                }
+                continue;
+            }
+            let (series, value) = line.rsplit_once(' ').expect(line);
+            let (name, labels) = series.split_once('{').map_or((series, ""), |(name, labels)| {
+                (name, labels.strip_suffix('}').unwrap_or_else(|| panic!("{line}")))
+            });
+            let suffixes: &[&str] = match family.1 {
+                "counter" => &["_total"],
+                "gauge" => &[""],
+                "histogram" => &["_bucket", "_sum", "_count"],
+                "info" => &["_info"],
+                other => panic!("a type that nobody knows: {other}"),
+            };
+            let suffix = name.strip_prefix(family.0).unwrap_or_else(|| panic!("{line} stands under {}", family.0));
+            assert!(suffixes.contains(&suffix), "{line} is no {}", family.1);
+            let mut labels = split_labels(labels);
+            labels.sort();
+            let key = format!("{name}{{{}}}", labels.join(","));
+            assert!(metrics.samples.insert(key, value.parse().expect(line)).is_none(), "{line} twice");
+        }
+        metrics
+    }
+
+    /// One sample; 0 if it is not there.
+    fn value(&self, series: &str) -> f64 {
+        let series = if series.contains('{') { series.to_owned() } else { format!("{series}{{}}") };
+        self.samples.get(&series).copied().unwrap_or(0.0)
+    }
+
+    fn sum(&self, name: &str) -> f64 {
+        let prefix = format!("{name}{{");
+        self.samples.iter().filter(|(series, _)| series.starts_with(&prefix)).map(|(_, value)| value).sum()
+    }
+}
+
+/// `a="x",b="y"`; the values of these tests hold no commas.
+fn split_labels(labels: &str) -> Vec<String> {
+    // An empty value is as good as no label.
+    labels.split(',').filter(|label| !label.is_empty() && !label.ends_with("=\"\"")).map(str::to_owned).collect()
+}
+
+fn assert_values(metrics: &Metrics, expected: &[(&str, f64)]) {
+    for (series, value) in expected {
+        let found = metrics.value(series);
+        assert!((found - value).abs() < 1e-9, "{series} is {found}, not {value}:\n{:#?}", metrics.samples.keys());
+    }
+}
+
+#[tokio::test]
+async fn known_traffic_gives_known_numbers() {
+    let priced = upstream([answer(60), busy(), answer(0), busy(), busy(), stream()]).await;
+    let unpriced = upstream([answer(0)]).await;
+    let gateway = Gateway::start(&config(&priced, &unpriced));
+    // Answered; answered at the second try; by another provider after two tries; streamed; refused here.
+    assert_eq!(ask(&gateway, &hello("priced/m")).await, 200);
+    assert_eq!(ask(&gateway, &hello("priced/m")).await, 200);
+    let mut falls_back = hello("priced/m");
+    falls_back["fallbacks"] = json!(["unpriced/m"]);
+    assert_eq!(ask(&gateway, &falls_back).await, 200);
+    let mut streams = hello("priced/m");
+    streams["stream"] = json!(true);
+    assert_eq!(ask(&gateway, &streams).await, 200);
+    let wrong = json!({"messages": []});
+    assert_eq!(ask(&gateway, &wrong).await, 400);
+    let metrics = Metrics::after(&gateway, 5.0).await;
+
+    let sent: usize = [&hello("priced/m"), &hello("priced/m"), &falls_back, &streams, &wrong]
+        .map(|body| body.to_string().len())
+        .iter()
+        .sum();
+    let on = |provider: &str| {
+        format!("gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"{provider}\",gen_ai_request_model=\"m\"")
+    };
+    assert_values(
+        &metrics,
+        &[
+            ("bifrost_requests_total{ingress=\"openai_chat\",operation=\"chat\",status=\"200\"}", 4.0),
+            ("bifrost_requests_total{ingress=\"openai_chat\",operation=\"chat\",status=\"400\"}", 1.0),
+            ("bifrost_requests_in_flight", 0.0),
+            ("bifrost_streams_open", 0.0),
+            ("bifrost_request_body_bytes_total", sent as f64),
+            ("bifrost_attempts_total{outcome=\"ok\",provider=\"priced\"}", 3.0),
+            ("bifrost_attempts_total{outcome=\"ok\",provider=\"unpriced\"}", 1.0),
+            ("bifrost_attempts_total{outcome=\"overloaded\",provider=\"priced\"}", 3.0),
+            ("bifrost_retries_total{provider=\"priced\"}", 2.0),
+            ("bifrost_fallbacks_total{from=\"priced\",to=\"unpriced\"}", 1.0),
+            ("bifrost_stream_events_skipped_total{provider=\"priced\"}", 1.0),
+            // 40 x 2 + 60 x 0.5 + 20 x 10, and twice 100 x 2 + 20 x 10, in millionths.
+            ("bifrost_cost_usd_total{model=\"m\",provider=\"priced\"}", 0.000_31 + 0.000_4 + 0.000_4),
+            ("bifrost_cost_unknown_total{model=\"m\",provider=\"unpriced\"}", 1.0),
+            ("bifrost_overhead_seconds_count", 4.0),
+            (&format!("gen_ai_client_operation_duration_seconds_count{{{}}}", on("priced")), 3.0),
+            (&format!("gen_ai_client_operation_duration_seconds_count{{{}}}", on("unpriced")), 1.0),
+            (&format!("gen_ai_client_operation_time_to_first_chunk_seconds_count{{{}}}", on("priced")), 1.0),
+            (&format!("gen_ai_server_time_to_first_token_seconds_count{{{}}}", on("priced")), 1.0),
+            (&format!("gen_ai_server_time_per_output_token_seconds_count{{{}}}", on("priced")), 1.0),
+            (&format!("gen_ai_client_token_usage_sum{{{},gen_ai_token_type=\"input\"}}", on("priced")), 300.0),
+            (&format!("gen_ai_client_token_usage_sum{{{},gen_ai_token_type=\"output\"}}", on("priced")), 60.0),
+            ("bifrost_config_last_reload_successful", 1.0),
+            ("bifrost_trace_spans_sent_total", 0.0),
+        ],
+    );
+    assert!(metrics.value("bifrost_response_body_bytes_total") > 0.0);
+
+    let (status, shown, _) = gateway.run(&["status"]);
+    assert_eq!(status, Some(0), "{shown}");
+    let log = gateway.log();
+    for part in ["cost=$0.000310", "retries=1", "attempts=3 retries=1", "skipped=1"] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn models_that_only_clients_know_are_no_series() {
+    let everything = Upstream::start(|seen| match seen.method.as_str() {
+        "GET" => Reply::models(&["m"]),
+        _ if seen.json()["stream"] == true => stream(),
+        _ => answer(0),
+    })
+    .await;
+    let gateway = Gateway::start(&config(&everything, &everything));
+    let mut streams = hello("priced/m");
+    streams["stream"] = json!(true);
+    ask(&gateway, &hello("priced/m")).await;
+    ask(&gateway, &streams).await;
+    streams["model"] = json!("priced/nobody-lists-this");
+    ask(&gateway, &streams).await;
+    let before: BTreeSet<String> = Metrics::after(&gateway, 3.0).await.samples.into_keys().collect();
+    for number in 0..200 {
+        let mut body = hello(&format!("priced/invented-{number}"));
+        body["stream"] = json!(number % 2 == 0);
+        assert_eq!(ask(&gateway, &body).await, 200);
+        body["model"] = json!(format!("nobody/invented-{number}"));
+        assert_eq!(ask(&gateway, &body).await, 404);
+        body["fallbacks"] = json!([format!("nobody/invented-{number}")]);
+        body["model"] = json!("priced/m");
+        assert_eq!(ask(&gateway, &body).await, 400);
+    }
+    let after = Metrics::after(&gateway, 603.0).await;
+    let new: Vec<&String> = after.samples.keys().filter(|series| !before.contains(*series)).collect();
+    assert!(new.iter().all(|series| series.starts_with("bifrost_requests_total{")), "{new:#?}");
+    assert!(new.len() <= 2, "a 400 and a 404: {new:#?}");
+    assert!(after.value("bifrost_cost_unknown_total{model=\"other\",provider=\"priced\"}") > 100.0);
+}
+
+#[test]
+fn the_reader_of_this_test_refuses_what_is_wrong() {
+    let good =
+        "# HELP a_seconds A.\n# TYPE a_seconds counter\n# UNIT a_seconds seconds\na_seconds_total{x=\"1\"} 2\n# EOF\n";
+    assert_eq!(Metrics::parse(good).value("a_seconds_total{x=\"1\"}"), 2.0);
+    for (from, to) in [
+        ("# EOF\n", ""),
+        ("A.\n", "A\n"),
+        ("counter", "gauge"),
+        ("a_seconds_total{", "b_total{"),
+        ("seconds seconds", "seconds bytes"),
+        ("} 2\n", "} 2\na_seconds_total{x=\"1\"} 2\n"),
+        ("} 2", "} two"),
+    ] {
+        let bad = good.replace(from, to);
+        assert!(std::panic::catch_unwind(|| Metrics::parse(&bad)).is_err(), "{bad}");
+    }
+}
