@@ -7,7 +7,7 @@ use super::relay::Relay;
 use super::{Gateway, body, reply};
 use crate::chat::{ChatError, DialectId, Event, Losses};
 use crate::dialect::{self, StreamEncoder, UrlHints};
-use crate::observe::{OpenStream, Operation};
+use crate::observe::{ExchangeRecord, OpenStream, Operation, QueueRecord};
 use crate::route::Plan;
 use crate::upstream::Failure;
 use axum::body::Body;
@@ -86,10 +86,19 @@ pub fn tell(exchange: &Exchange, headers: &mut HeaderMap) {
     if let Some(first) = record.fell_back_from() {
         reply::put(headers, reply::FALLBACK, &format!("{}/{}", first.provider, first.model));
     }
+    put_queue(headers, &record);
     if let Some(overhead) = record.overhead {
         reply::put(headers, reply::OVERHEAD, &overhead.as_micros().to_string());
     }
     reply::put_losses(headers, &record.losses);
+}
+
+/// The place in a queue when the request came there, and how long it waited.
+fn put_queue(headers: &mut HeaderMap, record: &ExchangeRecord) {
+    if let Some(QueueRecord { position: Some(position), waited, .. }) = record.queue {
+        reply::put(headers, reply::QUEUE_POSITION, &position.to_string());
+        reply::put(headers, reply::QUEUE_MS, &waited.as_millis().to_string());
+    }
 }
 
 type Trying = Pin<Box<dyn Future<Output = Result<Live, Failure>> + Send>>;
@@ -133,14 +142,20 @@ fn settled(exchange: &Arc<Exchange>, done: Result<Live, Failure>) -> Response {
 fn pending(exchange: Arc<Exchange>, trying: Trying) -> Response {
     let id = exchange.id.clone();
     let json_array = exchange.json_array;
-    let class = exchange.record().class.clone();
-    exchange.record().status = 200;
+    let mut record = exchange.record();
+    record.status = 200;
+    let class = record.class.clone();
+    let position = record.queue.as_ref().and_then(|queue| queue.position);
+    drop(record);
     let delivery = Delivery::new(exchange, Source::Trying(trying));
     let mut response = reply::stream(delivery.into_body(), json_array);
     reply::put(response.headers_mut(), reply::REQUEST_ID, &id);
     reply::put(response.headers_mut(), reply::PROVIDER, "pending");
     if let Some(class) = class {
         reply::put(response.headers_mut(), reply::CLASS, &class);
+    }
+    if let Some(position) = position {
+        reply::put(response.headers_mut(), reply::QUEUE_POSITION, &position.to_string());
     }
     response
 }
@@ -233,7 +248,7 @@ impl Delivery {
             let seen = relay.seen();
             self.exchange.record().skipped = seen.skipped as u64;
             self.exchange.finished(seen.usage, &seen.losses, seen.error.as_ref(), self.bytes);
-            relay.drain();
+            relay.drain(self.exchange.take_place());
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The gateway at work: who may come in, what becomes of a request, and what an owner may ask.
 //!
 //! The way of a request: [`listener`] → [`gate`] (guards) → [`routes`] → [`answer`] → [`planning`] (who) →
-//! [`failover`] (in turn) → [`leave`] (key, breaker) → [`attempt`] (one call) → [`relay`] (the stream back).
+//! [`failover`] (in turn) → [`admission`] (a place) → [`leave`] (key, breaker) → [`attempt`] (one call) →
+//! [`relay`] (the stream back).
 
 mod admin;
+mod admission;
 mod answer;
 mod asking;
 mod attempt;
@@ -37,6 +39,7 @@ mod traces;
 pub use listener::BindError;
 
 use crate::config::{ConfigError, Inputs, Snapshot, Watch, state};
+use crate::limit::Admission;
 use crate::local::LocalMode;
 use crate::observe::Observer;
 use crate::provider::{MLX_LOCAL, Provider};
@@ -80,6 +83,8 @@ pub struct Gateway {
     pub supervision: Supervision,
     /// How each target is doing.
     pub conditions: Conditions,
+    /// Who is in flight at each target, and who waits.
+    pub admission: Admission,
     /// The keys in use.
     pub keys: ArcSwap<KeyPools>,
     registry: ArcSwapOption<Registry>,
@@ -168,6 +173,7 @@ impl Gateway {
             directory,
             supervision,
             conditions: Conditions::default(),
+            admission: Admission::default(),
             keys,
             registry,
             registry_failed: AtomicBool::new(false),

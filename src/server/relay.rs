@@ -3,6 +3,7 @@
 use crate::chat::{ChatError, Collector, DialectId, ErrorKind, Event, Losses, Usage};
 use crate::dialect::openai_chat::usage_chunk;
 use crate::dialect::{self, StreamDecoder, StreamEncoder, StreamOptions};
+use crate::limit::Permit;
 use crate::upstream::{AnswerBody, Failure, Phase};
 use crate::wire::sse::{SseEvent, SseParser};
 use bytes::Bytes;
@@ -173,11 +174,15 @@ impl Relay {
         }
     }
 
-    /// Reads on for a moment after the last word, so that the connection can be used again.
-    pub fn drain(self) {
+    /// Reads on for a moment after the last word, so that the connection can be used again. `place` is free after that: a
+    /// provider that counts its requests still counts this one.
+    pub fn drain(self, place: Option<Permit>) {
         let mut body = self.body;
         let deadline = Instant::now() + DRAIN;
-        tokio::spawn(async move { while let Ok(Some(_)) = body.chunk(deadline, Phase::Idle).await {} });
+        tokio::spawn(async move {
+            while let Ok(Some(_)) = body.chunk(deadline, Phase::Idle).await {}
+            drop(place);
+        });
     }
 
     /// A sign of life in the client's dialect, to be sent between two pieces.

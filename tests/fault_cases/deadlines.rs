@@ -35,9 +35,9 @@ fn check_timeout(told: &Told, limit: Duration) {
     assert!(attempts.len() == 1 && attempts[0].starts_with("first/m timeout_"), "{attempts:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_provider_is_given_up_at_its_limit_and_not_asked_again() {
-    for dialect in DIALECTS {
+    let cases = DIALECTS.map(|dialect| async move {
         for stream in [false, true] {
             for silence in silences(stream) {
                 let first = FaultServer::always(silence).await;
@@ -52,7 +52,8 @@ async fn a_silent_provider_is_given_up_at_its_limit_and_not_asked_again() {
                 }
             }
         }
-    }
+    });
+    join_all(cases).await;
 }
 
 #[tokio::test]
@@ -73,9 +74,9 @@ async fn another_target_answers_for_a_silent_one() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frames_without_content_are_no_first_token() {
-    for dialect in DIALECTS {
+    let cases = DIALECTS.map(|dialect| async move {
         let mut stream = Stream::of(dialect, "m").opening();
         for _ in 0..600 {
             stream = stream.sign_of_life().step(Step::Pause(Duration::from_millis(50)));
@@ -90,13 +91,14 @@ async fn frames_without_content_are_no_first_token() {
         assert!(told.took >= LIMIT && told.took < LONG, "{told:?}");
         assert_eq!(first.count(), 1);
         first.nth(0).await.left().await;
-    }
+    });
+    join_all(cases).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_first_token_within_its_limit_is_waited_for() {
     let late = Duration::from_millis(600);
-    for dialect in DIALECTS {
+    let cases = DIALECTS.map(|dialect| async move {
         let stream = Stream::of(dialect, "m").step(Step::Pause(late)).opening().text("late").stop().marker();
         let first = FaultServer::always(stream.reply()).await;
         let gateway = with_one(dialect, &first, &deadlines("first", "first_token = \"20s\"\nidle = \"300ms\""));
@@ -104,10 +106,11 @@ async fn a_late_first_token_within_its_limit_is_waited_for() {
         told.answered_by("first/m");
         assert!(told.content() == "late" && told.took >= late, "{told:?}");
         assert_eq!(first.count(), 1);
-    }
+    });
+    join_all(cases).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_asks_for_reasoning_is_waited_for_longer() {
     let asks = [
         (OpenAiChat, "reasoning_effort", json!("high"), json!("none")),
@@ -119,7 +122,7 @@ async fn a_request_that_asks_for_reasoning_is_waited_for_longer() {
             json!({"thinkingConfig": {"thinkingBudget": 0}}),
         ),
     ];
-    for (dialect, field, on, off) in asks {
+    let cases = asks.map(|(dialect, field, on, off)| async move {
         // One of the client's own dialect, and one that it is translated for.
         for upstream in [dialect, if dialect == OpenAiChat { Anthropic } else { OpenAiChat }] {
             let late = answer(upstream, "m", true, "thought").after(Step::Pause(LIMIT * 3));
@@ -142,12 +145,13 @@ async fn a_request_that_asks_for_reasoning_is_waited_for_longer() {
             with.answered_by("first/m");
             assert_eq!(with.content(), "thought");
         }
-    }
+    });
+    join_all(cases).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_stalls_ends_with_an_error_event_at_the_idle_limit() {
-    for dialect in DIALECTS {
+    let cases = DIALECTS.map(|dialect| async move {
         let stalls = Stream::of(dialect, "m").opening().text("one").step(Step::Silence).reply();
         let first = FaultServer::always(stalls).await;
         let second = FaultServer::always(streamed(dialect, "n", &["two"])).await;
@@ -162,12 +166,13 @@ async fn a_stream_that_stalls_ends_with_an_error_event_at_the_idle_limit() {
         for asked in first.asked() {
             asked.left().await;
         }
-    }
+    });
+    join_all(cases).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_comes_byte_by_byte_is_whole_and_not_idle() {
-    for dialect in DIALECTS {
+    let cases = DIALECTS.map(|dialect| async move {
         let pieces = ["sl\u{f6}w", "ly"];
         let slow = streamed(dialect, "m", &pieces).trickled(Duration::from_millis(1));
         let first = FaultServer::always(slow).await;
@@ -180,7 +185,8 @@ async fn a_stream_that_comes_byte_by_byte_is_whole_and_not_idle() {
         assert_eq!((told.content(), told.body), (pieces.concat(), quick.body));
         assert!(told.took > Duration::from_millis(500), "it came too quickly to prove anything: {:?}", told.took);
         assert_eq!(first.count(), 1);
-    }
+    });
+    join_all(cases).await;
 }
 
 #[tokio::test]
@@ -190,8 +196,7 @@ async fn a_whole_answer_that_comes_byte_by_byte_has_one_limit_for_all_of_it() {
     // Neither the first byte nor a pause between two is ever late.
     let limits = "first_token = \"300ms\"\nidle = \"300ms\"\nwhole_answer = \"20s\"";
     let gateway = with_one(OpenAiChat, &first, &deadlines("first", limits));
-    for ingress in DIALECTS {
-        let told = ask(&gateway, ingress, "first/m", false).await;
+    for told in join_all(DIALECTS.map(|ingress| ask(&gateway, ingress, "first/m", false))).await {
         told.answered_by("first/m");
         assert!(told.took > LIMIT, "it came too quickly to prove anything: {told:?}");
     }

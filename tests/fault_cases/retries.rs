@@ -1,11 +1,13 @@
 //! What fails for a moment is asked again, twice at most, and then the next target is.
 
-use super::client::{DIALECTS, LONG, PAIR, QUICK, Told, ask, provider, provider_at, with_one, with_two};
+use super::client::{DIALECTS, LONG, PAIR, QUICK, Told, ask, provider, provider_at, question, told, with_two};
 use crate::support::fault_replies::{Refusal, answer, whole};
 use crate::support::fault_server::{FaultServer, Reply, Step};
 use crate::support::gateway::Gateway;
 use bifrost::chat::DialectId::{self, OpenAiChat};
 use bytes::Bytes;
+use futures_util::future::join_all;
+use serde_json::json;
 use std::time::Duration;
 
 /// One call and the two retries that are the default.
@@ -28,26 +30,45 @@ fn passing(dialect: DialectId) -> Vec<(&'static str, Reply)> {
     ]
 }
 
-fn outcome(told: &Told, number: usize) -> String {
-    told.attempts()[number].split(' ').next_back().unwrap().to_owned()
+/// A gateway in front of many, each with `second` behind it: the class `pair-0` is `first-0/m`, then `second/n-0`.
+fn with_each(dialect: DialectId, firsts: &[FaultServer], second: &FaultServer) -> Gateway {
+    let mut config = QUICK.to_owned() + &provider("second", dialect, second);
+    for (number, first) in firsts.iter().enumerate() {
+        config += &provider(&format!("first-{number}"), dialect, first);
+        config += &format!(
+            "[classes.pair-{number}]\ncloud = true\nselect = [{{ provider = \"first-{number}\", model = \"m\" }}, \
+             {{ provider = \"second\", model = \"n-{number}\" }}]\n"
+        );
+    }
+    Gateway::start(&config)
+}
+
+/// Asks each class once, all at the same time.
+async fn ask_each(gateway: &Gateway, ingress: DialectId, model: &str, many: usize, stream: bool) -> Vec<Told> {
+    let models: Vec<String> = (0..many).map(|number| model.replace('#', &number.to_string())).collect();
+    join_all(models.iter().map(|model| ask(gateway, ingress, model, stream))).await
 }
 
 #[tokio::test]
 async fn what_fails_once_is_asked_again_and_answers() {
     for dialect in DIALECTS {
         for stream in [false, true] {
-            for (fault, reply) in passing(dialect) {
-                let first = FaultServer::in_turn([reply, answer(dialect, "m", stream, "here")]).await;
-                let second = FaultServer::always(answer(dialect, "n", stream, "there")).await;
-                let gateway = with_two(dialect, &first, &second, "");
-                let told = ask(&gateway, dialect, "pair", stream).await;
-                told.answered_by("first/m");
-                assert_eq!(told.content(), "here", "{fault}");
-                assert_eq!((first.count(), second.count()), (2, 0), "{fault}");
-                assert!(first.gaps()[0] > Duration::ZERO && told.took < LONG, "{fault}");
-                assert!(outcome(&told, 0) != "ok" && outcome(&told, 1) == "ok", "{fault}: {told:?}");
+            let second = FaultServer::always(answer(dialect, "n", stream, "there")).await;
+            let mut firsts = Vec::new();
+            for (_, reply) in passing(dialect) {
+                firsts.push(FaultServer::in_turn([reply, answer(dialect, "m", stream, "here")]).await);
+            }
+            let gateway = with_each(dialect, &firsts, &second);
+            let all = ask_each(&gateway, dialect, "pair-#", firsts.len(), stream).await;
+            for (number, (told, (fault, _))) in all.iter().zip(passing(dialect)).enumerate() {
+                told.answered_by(&format!("first-{number}/m"));
+                assert_eq!((told.content().as_str(), firsts[number].count()), ("here", 2), "{fault}");
+                assert!(firsts[number].gaps()[0] > Duration::ZERO && told.took < LONG, "{fault}");
+                let attempts = told.attempts();
+                assert!(!attempts[0].ends_with(" ok") && attempts[1].ends_with(" ok"), "{fault}: {told:?}");
                 assert_eq!(told.header("x-bifrost-fallback"), "", "no other target answered: {fault}");
             }
+            assert_eq!(second.count(), 0);
         }
     }
 }
@@ -55,28 +76,39 @@ async fn what_fails_once_is_asked_again_and_answers() {
 #[tokio::test]
 async fn what_fails_for_ever_is_asked_three_times_and_then_the_next_target() {
     for stream in [false, true] {
-        for (fault, reply) in passing(OpenAiChat) {
-            let first = FaultServer::always(reply).await;
-            let second = FaultServer::always(answer(OpenAiChat, "n", stream, "there")).await;
-            let gateway = with_two(OpenAiChat, &first, &second, "");
-            let told = ask(&gateway, OpenAiChat, "pair", stream).await;
-            told.answered_by("second/n");
-            assert_eq!((first.count(), second.count()), (ALL, 1), "{fault}");
+        let second = FaultServer::always(answer(OpenAiChat, "n", stream, "there")).await;
+        let mut firsts = Vec::new();
+        for (_, reply) in passing(OpenAiChat) {
+            firsts.push(FaultServer::always(reply).await);
+        }
+        let gateway = with_each(OpenAiChat, &firsts, &second);
+        let all = ask_each(&gateway, OpenAiChat, "pair-#", firsts.len(), stream).await;
+        for (number, (told, (fault, _))) in all.iter().zip(passing(OpenAiChat)).enumerate() {
+            let first = &firsts[number];
+            told.answered_by(&format!("second/n-{number}"));
+            assert_eq!(first.count(), ALL, "{fault}");
             assert!(first.gaps().iter().all(|gap| *gap > Duration::ZERO), "{fault}");
-            assert_eq!((told.attempts().len(), told.header("x-bifrost-fallback")), (ALL + 1, "first/m"), "{fault}");
-            assert!(second.nth(0).await.at > first.nth(ALL - 1).await.at, "{fault}");
+            let fallback = format!("first-{number}/m");
+            assert_eq!((told.attempts().len(), told.header("x-bifrost-fallback")), (ALL + 1, &*fallback), "{fault}");
+            let model = format!("n-{number}");
+            let asked: Vec<_> = second.asked().into_iter().filter(|asked| asked.json()["model"] == *model).collect();
+            assert!(asked.len() == 1 && asked[0].at > first.nth(ALL - 1).await.at, "{fault}");
         }
     }
 }
 
 #[tokio::test]
 async fn what_fails_for_ever_and_has_nobody_behind_it_is_told() {
+    let second = FaultServer::always(Reply::silence()).await;
     for ingress in DIALECTS {
         for stream in [false, true] {
-            for (fault, reply) in passing(OpenAiChat) {
-                let first = FaultServer::always(reply).await;
-                let gateway = with_one(OpenAiChat, &first, "");
-                let told = ask(&gateway, ingress, "first/m", stream).await;
+            let mut firsts = Vec::new();
+            for (_, reply) in passing(OpenAiChat) {
+                firsts.push(FaultServer::always(reply).await);
+            }
+            let gateway = with_each(OpenAiChat, &firsts, &second);
+            let all = ask_each(&gateway, ingress, "first-#/m", firsts.len(), stream).await;
+            for ((told, (fault, _)), first) in all.iter().zip(passing(OpenAiChat)).zip(&firsts) {
                 let statuses: &[u16] = match fault {
                     // Anthropic says it with a status of its own.
                     "503" => &[503, 529],
@@ -166,23 +198,21 @@ async fn a_wrong_request_is_returned_at_once_in_the_providers_own_words() {
 async fn a_500_of_the_local_server_for_bad_input_trips_nothing() {
     let bad = Reply::whole(500, "text/plain; charset=utf-8", "Internal Server Error");
     let local = FaultServer::start(move |asked| match asked.path.as_str() {
-        "/v1/models" => {
-            Reply::json(200, &serde_json::json!({"object": "list", "data": [{"id": "m", "object": "model"}]}))
-        }
-        "/health" => Reply::json(200, &serde_json::json!({"status": "healthy", "model_loaded": true})),
+        "/v1/models" => Reply::json(200, &json!({"object": "list", "data": [{"id": "m", "object": "model"}]})),
+        "/health" => Reply::json(200, &json!({"status": "healthy", "model_loaded": true})),
         _ if asked.json()["response_format"].is_object() => bad.clone(),
         "/v1/chat/completions" => whole(OpenAiChat, "m", "fine"),
-        _ => Reply::json(404, &serde_json::json!({"detail": "Not Found"})),
+        _ => Reply::json(404, &json!({"detail": "Not Found"})),
     })
     .await;
     let breaker = "[breaker]\nfailures = 2\nopen = \"60s\"\n";
     let gateway = Gateway::start(&format!("{QUICK}{breaker}[providers.mlx-local]\nbase_url = \"{}\"\n", local.url()));
     let asked = || local.asked().iter().filter(|asked| asked.path == "/v1/chat/completions").count();
-    let schema = serde_json::json!({"name": "x", "strict": true, "schema": {"type": "object"}});
+    let schema = json!({"name": "x", "strict": true, "schema": {"type": "object"}});
     for number in 1..=5 {
-        let (path, mut body) = super::client::question(OpenAiChat, "mlx-local/m", false);
-        body["response_format"] = serde_json::json!({"type": "json_schema", "json_schema": schema});
-        let told = super::client::told(OpenAiChat, gateway.post(&path, &body)).await;
+        let (path, mut body) = question(OpenAiChat, "mlx-local/m", false);
+        body["response_format"] = json!({"type": "json_schema", "json_schema": schema});
+        let told = told(OpenAiChat, gateway.post(&path, &body)).await;
         assert!((400..=502).contains(&told.status), "{told:?}");
         assert!(asked() >= number, "it is not asked any more: {told:?}");
     }

@@ -62,7 +62,7 @@ const FORMS: [Form; 10] = [
     form("Gemini's RetryInfo", Gemini, 400, || gemini_retry_info("0.4s")),
 ];
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_provider_asks_for_is_waited_for() {
     let cases = FORMS.iter().flat_map(|form| [false, true].map(|stream| (form, stream)));
     let cases = cases.map(|(Form { name, dialect, least, reply }, stream)| async move {
