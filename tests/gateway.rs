@@ -1,5 +1,6 @@
 //! The real binary between a client and a provider that does what the test says.
 
+#[allow(dead_code)] // Other tests need more of it.
 mod support {
     pub mod gateway;
     pub mod upstream;
