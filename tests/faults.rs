@@ -4,6 +4,7 @@
 
 #[allow(dead_code)] // Other tests need more of it.
 mod support {
+    pub mod fault_client;
     pub mod fault_replies;
     pub mod fault_server;
     pub mod gateway;
@@ -13,7 +14,6 @@ mod fault_cases {
     mod breaker;
     mod budget;
     mod cancellation;
-    mod client;
     mod connections;
     mod deadlines;
     mod fallbacks;

@@ -366,7 +366,7 @@ impl Provider {
 pub const MLX_LOCAL: &str = "mlx-local";
 
 /// True for the URL of a loopback address or of `localhost`.
-fn is_loopback(url: &str) -> bool {
+pub fn is_loopback(url: &str) -> bool {
     let Ok(uri) = url.parse::<http::Uri>() else { return false };
     let Some(host) = uri.host() else { return false };
     let bare = host.trim_start_matches('[').trim_end_matches(']');

@@ -109,9 +109,6 @@ pub enum StartError {
     /// A key of `[server] api_keys` is not to be had; without it everybody or nobody could ask.
     #[error("a key of [server] api_keys could not be had: {0}")]
     ClientKey(#[from] SecretError),
-    /// The HTTP client could not be built.
-    #[error("the HTTP client could not be built: {0}")]
-    Client(#[from] reqwest::Error),
     /// The token of the admin API could not be written.
     #[error("the admin token could not be written: {0}")]
     AdminToken(#[from] std::io::Error),
@@ -151,7 +148,7 @@ impl Gateway {
     async fn new(inputs: Inputs, snapshot: Snapshot, observer: Observer) -> Result<Self, StartError> {
         let switched = state::read_local_only(&inputs.paths);
         let mode = LocalMode::new(snapshot.local.only, switched);
-        let clients = Clients::new(mode.is_on())?;
+        let clients = Clients::new(mode.is_on());
         observer.set_local_only(mode.is_on());
         let client_keys = resolve_client_keys(&snapshot).await?;
         let admin_token = admin::write_token(&inputs.paths)?;

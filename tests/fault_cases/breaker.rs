@@ -1,6 +1,6 @@
 //! A target that fails again and again is left alone for a while, then tried by one request.
 
-use super::client::{DIALECTS, LONG, PAIR, Told, ask, deadlines, provider};
+use crate::support::fault_client::{DIALECTS, LONG, PAIR, Told, ask, deadlines, provider};
 use crate::support::fault_replies::{Refusal, answer, whole};
 use crate::support::fault_server::{FaultServer, Gate, Reply};
 use crate::support::gateway::Gateway;
@@ -186,7 +186,7 @@ async fn clients_that_leave_open_nothing() {
     let first = FaultServer::always(Reply::silence()).await;
     let gateway = start(&first, None, &breaker(2, "60s"));
     for number in 0..5 {
-        let request = super::client::request(&gateway, OpenAiChat, "first/m", false);
+        let request = crate::support::fault_client::request(&gateway, OpenAiChat, "first/m", false);
         let asking = tokio::spawn(request.send());
         let asked = first.nth(number).await;
         asking.abort();

@@ -1,6 +1,6 @@
 //! All attempts of a request together have a limit too, until the first content is sent.
 
-use super::client::{LONG, QUICK, ask, deadlines, provider, with_one};
+use crate::support::fault_client::{LONG, QUICK, ask, deadlines, provider, with_one};
 use crate::support::fault_replies::{Refusal, Stream};
 use crate::support::fault_server::{FaultServer, Reply, Step};
 use crate::support::gateway::Gateway;

@@ -1,6 +1,6 @@
 //! When the client leaves, the provider's connection is dropped at once, and nobody else is asked.
 
-use super::client::{DIALECTS, QUICK, provider, recorded, request, with_two};
+use crate::support::fault_client::{DIALECTS, QUICK, provider, recorded, request, with_two};
 use crate::support::fault_replies::{Refusal, Stream, streamed};
 use crate::support::fault_server::{FaultServer, Reply, Step};
 use crate::support::gateway::Gateway;
@@ -82,7 +82,7 @@ async fn who_leaves_while_a_flood_comes_ends_the_call() {
         stream = stream.text(&piece);
     }
     let first = FaultServer::always(stream.stop().marker().reply()).await;
-    let gateway = super::client::with_one(OpenAiChat, &first, "");
+    let gateway = crate::support::fault_client::with_one(OpenAiChat, &first, "");
     let mut answer = request(&gateway, OpenAiChat, "first/m", true).send().await.unwrap();
     answer.chunk().await.unwrap().unwrap();
     let left = Instant::now();
@@ -114,7 +114,7 @@ async fn who_leaves_during_a_wait_is_not_asked_for_again() {
 #[tokio::test]
 async fn who_leaves_is_no_longer_in_flight() {
     let first = FaultServer::always(Reply::silence()).await;
-    let gateway = super::client::with_one(OpenAiChat, &first, "");
+    let gateway = crate::support::fault_client::with_one(OpenAiChat, &first, "");
     let asking: Vec<_> = (0..8).map(|_| tokio::spawn(request(&gateway, OpenAiChat, "first/m", true).send())).collect();
     first.nth(7).await;
     assert_eq!(in_flight(&gateway).await, 8);

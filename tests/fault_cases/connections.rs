@@ -1,6 +1,6 @@
 //! Connections that were kept and have died meanwhile, as after sleep: nobody is to notice.
 
-use super::client::{DIALECTS, QUICK, ask, provider};
+use crate::support::fault_client::{DIALECTS, QUICK, ask, provider};
 use crate::support::fault_replies::{answer, whole};
 use crate::support::fault_server::{Asked, FaultServer, Gate, Reply, Step};
 use crate::support::gateway::Gateway;

@@ -1,7 +1,9 @@
 //! No limit is passed, and nothing is cut off before its limit.
 
-use super::client::{DIALECTS, LONG, Told, ask, deadlines, provider_at, question, request, told, with_one, with_two};
-use super::client::{PAIR, QUICK, provider};
+use crate::support::fault_client::{
+    DIALECTS, LONG, Told, ask, deadlines, provider_at, question, request, told, with_one, with_two,
+};
+use crate::support::fault_client::{PAIR, QUICK, provider};
 use crate::support::fault_replies::{Stream, answer, streamed, whole};
 use crate::support::fault_server::{FaultServer, Reply, Step};
 use crate::support::gateway::Gateway;

@@ -1,6 +1,6 @@
 //! Who may answer in another's place: what the client names, what the config forbids.
 
-use super::client::{DIALECTS, PAIR, QUICK, Told, ask, provider, question, request, told, with_two};
+use crate::support::fault_client::{DIALECTS, PAIR, QUICK, Told, ask, provider, question, request, told, with_two};
 use crate::support::fault_replies::{Refusal, answer};
 use crate::support::fault_server::FaultServer;
 use crate::support::gateway::Gateway;

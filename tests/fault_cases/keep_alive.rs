@@ -1,6 +1,6 @@
 //! Who waits for long hears something every ten seconds, and is promised nothing by it.
 
-use super::client::{DIALECTS, LONG, PAIR, QUICK, deadlines, provider, recorded, request};
+use crate::support::fault_client::{DIALECTS, LONG, PAIR, QUICK, deadlines, provider, recorded, request};
 use crate::support::fault_replies::streamed;
 use crate::support::fault_server::{FaultServer, Reply};
 use crate::support::gateway::Gateway;

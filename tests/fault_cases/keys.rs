@@ -1,6 +1,6 @@
 //! Several keys of one provider: what happens to one is not the others' fault.
 
-use super::client::{DIALECTS, LONG, QUICK, ask, deadlines, provider};
+use crate::support::fault_client::{DIALECTS, LONG, QUICK, ask, deadlines, provider};
 use crate::support::fault_replies::{Refusal, answer};
 use crate::support::fault_server::{Asked, FaultServer, Reply};
 use crate::support::gateway::Gateway;
@@ -72,7 +72,7 @@ async fn the_only_key_is_refused_and_the_next_target_is_asked() {
     for dialect in DIALECTS {
         let first = server(dialect, move |_, _| Some(Refusal::BadKey.reply(dialect))).await;
         let second = FaultServer::always(answer(dialect, "n", false, "there")).await;
-        let more = format!("{}{}", super::client::PAIR, provider("second", dialect, &second));
+        let more = format!("{}{}", crate::support::fault_client::PAIR, provider("second", dialect, &second));
         let gateway = start(dialect, &first, "\"env:KEY_A\"", &more);
         let told = ask(&gateway, dialect, "pair", false).await;
         told.answered_by("second/n");

@@ -1,6 +1,6 @@
 //! Prompts that do not fit, and prompts that nobody is to answer.
 
-use super::client::{DIALECTS, ask, question, told, with_one, with_two};
+use crate::support::fault_client::{DIALECTS, ask, question, told, with_one, with_two};
 use crate::support::fault_replies::{Refusal, Stream, answer};
 use crate::support::fault_server::FaultServer;
 use bifrost::chat::DialectId::{Anthropic, Gemini, OpenAiChat};

@@ -1,6 +1,8 @@
 //! What fails for a moment is asked again, twice at most, and then the next target is.
 
-use super::client::{DIALECTS, LONG, PAIR, QUICK, Told, ask, provider, provider_at, question, told, with_two};
+use crate::support::fault_client::{
+    DIALECTS, LONG, PAIR, QUICK, Told, ask, provider, provider_at, question, told, with_two,
+};
 use crate::support::fault_replies::{Refusal, answer, whole};
 use crate::support::fault_server::{FaultServer, Reply, Step};
 use crate::support::gateway::Gateway;

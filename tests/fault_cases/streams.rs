@@ -1,6 +1,6 @@
 //! Streams that break, lie or leave something out.
 
-use super::client::{DIALECTS, LONG, Told, ask, with_one, with_two};
+use crate::support::fault_client::{DIALECTS, LONG, Told, ask, with_one, with_two};
 use crate::support::fault_replies::{Refusal, Stream, answer, streamed};
 use crate::support::fault_server::{FaultServer, Reply, Step};
 use bifrost::chat::DialectId::{self, Anthropic, OpenAiChat};

@@ -1,6 +1,6 @@
 //! 429: when the provider says when to come back, when it does not, and when coming back does not help.
 
-use super::client::{DIALECTS, LONG, ask, deadlines, request, told, with_one, with_two};
+use crate::support::fault_client::{DIALECTS, LONG, ask, deadlines, request, told, with_one, with_two};
 use crate::support::fault_replies::{Refusal, answer, gemini_retry_info};
 use crate::support::fault_server::{FaultServer, Reply};
 use bifrost::chat::DialectId::{self, Anthropic, Gemini, OpenAiChat};

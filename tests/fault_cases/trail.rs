@@ -1,6 +1,6 @@
 //! When nobody answers, the client is told of every attempt, and with the most useful status.
 
-use super::client::{DIALECTS, ask, deadlines, recorded, request, told, with_one, with_two};
+use crate::support::fault_client::{DIALECTS, ask, deadlines, recorded, request, told, with_one, with_two};
 use crate::support::fault_replies::{Refusal, streamed};
 use crate::support::fault_server::{FaultServer, Reply};
 use bifrost::chat::DialectId::OpenAiChat;

@@ -227,7 +227,8 @@ impl Reply {
 
 fn trickled(step: Step, pause: Duration) -> Vec<Step> {
     let Step::Raw(bytes) = step else { return vec![step] };
-    bytes.iter().flat_map(|byte| [Step::Raw(Bytes::copy_from_slice(&[*byte])), Step::Pause(pause)]).collect()
+    // The pause comes first: after the last byte the client may ask again at once.
+    bytes.iter().flat_map(|byte| [Step::Pause(pause), Step::Raw(Bytes::copy_from_slice(&[*byte]))]).collect()
 }
 
 type Script = dyn FnMut(&Asked) -> Reply + Send;

@@ -2,7 +2,7 @@
 
 use reqwest::{Client, RequestBuilder};
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, Once};
@@ -15,6 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running gateway; killed when dropped.
 pub struct Gateway {
+    program: PathBuf,
     child: Child,
     home: TempDir,
     url: String,
@@ -31,10 +32,15 @@ impl Gateway {
 
     /// The same with variables in its environment and further arguments after `serve`.
     pub fn start_with(config: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
+        Self::start_program(Path::new(env!("CARGO_BIN_EXE_bifrost")), config, variables, arguments)
+    }
+
+    /// The same with another build of it.
+    pub fn start_program(program: &Path, config: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
         let home = TempDir::new().unwrap();
         let file = home.path().join("bifrost.toml");
         std::fs::write(&file, config).unwrap();
-        let mut child = command(&home)
+        let mut child = command(program, &home)
             .args(["serve", "--config"])
             .arg(&file)
             .args(arguments)
@@ -68,12 +74,17 @@ impl Gateway {
                 }
             }
         };
-        Self { child, home, url, log, readers, client: client() }
+        Self { program: program.to_owned(), child, home, url, log, readers, client: client() }
     }
 
     /// `http://127.0.0.1:PORT`.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// A request to the gateway.
@@ -104,7 +115,7 @@ impl Gateway {
     /// Runs another command of `bifrost` in the same home; its exit code, output and errors.
     pub fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let port = self.url.rsplit(':').next().unwrap();
-        let output = command(&self.home)
+        let output = command(&self.program, &self.home)
             .env("BIFROST_CONFIG", self.file("bifrost.toml"))
             .env("BIFROST_PORT", port)
             .args(arguments)
@@ -147,8 +158,8 @@ impl Drop for Gateway {
     }
 }
 
-fn command(home: &TempDir) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bifrost"));
+fn command(program: &Path, home: &TempDir) -> Command {
+    let mut command = Command::new(program);
     command
         .env_clear()
         .env("HOME", home.path())

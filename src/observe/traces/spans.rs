@@ -161,6 +161,8 @@ fn exchange_attributes(record: &ExchangeRecord) -> Vec<KeyValue> {
     attributes.put_known("bifrost.substituted", record.substituted.as_deref());
     attributes.put_known("bifrost.cost_usd", record.cost_usd());
     attributes.put_known("bifrost.overhead_us", record.overhead.map(|overhead| overhead.as_micros() as u64));
+    let waited = record.queue.as_ref().map(|queue| queue.waited.as_millis() as u64);
+    attributes.put_known("bifrost.queue_wait_ms", waited);
     attributes.put("bifrost.local_only", record.local_only);
     attributes.0
 }

@@ -1,7 +1,7 @@
 //! The client's side of a case: a config in few words, requests in each dialect, and what came back.
 
-use crate::support::fault_server::FaultServer;
-use crate::support::gateway::Gateway;
+use super::fault_server::FaultServer;
+use super::gateway::Gateway;
 use bifrost::chat::DialectId::{self, Anthropic, Gemini, OpenAiChat};
 use bytes::{Bytes, BytesMut};
 use reqwest::RequestBuilder;
