@@ -6,7 +6,7 @@ use super::splice::{self, Spliced};
 use super::{count_tokens, directory, embeddings};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Response, SignatureOrigin, Usage};
 use crate::dialect;
-use crate::observe::Operation;
+use crate::observe::{Event, Operation};
 use crate::provider::{BodyEdit, Deadlines, Endpoint, MLX_LOCAL, Provider};
 use crate::route::Target;
 use crate::secret::Secret;
@@ -164,6 +164,9 @@ pub async fn ask(
         phase: limit.phase,
     };
     let answer = call.send(&exchange.gateway.clients).await?;
+    if answer.reconnected {
+        exchange.gateway.observer.tell(Event::Reconnected { provider: &provider.name });
+    }
     if answer.status.is_success() {
         return Ok(answer);
     }

@@ -216,7 +216,7 @@ impl Relay {
                     self.take(bytes);
                 }
                 Poll::Ready(Ok(None)) => self.end(),
-                Poll::Ready(Err(failure)) => self.fail(failure.error),
+                Poll::Ready(Err(failure)) => self.break_off(failure.error),
                 Poll::Pending if self.ready.len() == 0 => return Poll::Pending,
                 Poll::Pending => break,
             }
@@ -386,6 +386,21 @@ impl Relay {
             }
         }
         self.decoder.finish(&mut self.events);
+        self.close();
+    }
+
+    /// The connection broke, or nothing came for too long. What has said why it ended has ended.
+    fn break_off(&mut self, error: ChatError) {
+        self.decoder.finish(&mut self.events);
+        if self.events.iter().any(|event| matches!(event, Event::Error(_))) {
+            self.events.clear();
+            return self.fail(error);
+        }
+        self.close();
+    }
+
+    /// Writes the end that the client's dialect has.
+    fn close(&mut self) {
         self.digest();
         self.ended = true;
         match (&mut self.manner, self.seen.error.clone()) {
