@@ -16,6 +16,7 @@ pub mod chat;
 pub mod cli;
 pub mod config;
 pub mod dialect;
+pub mod limit;
 pub mod local;
 pub mod observe;
 pub mod provider;

@@ -175,7 +175,11 @@ async fn a_web_page_cannot_reach_it_by_another_name() {
 
 #[tokio::test]
 async fn a_provider_that_hangs_up_is_named() {
-    let upstream = answering(Reply::HangUp).await;
+    let upstream = Upstream::start(|seen| match seen.method.as_str() {
+        "GET" => Reply::models(&["m"]),
+        _ => Reply::HangUp,
+    })
+    .await;
     let gateway = Gateway::start(&config(&upstream, "openai_chat"));
     let answer = gateway.post("/v1/chat/completions", &hello("there/m")).send().await.unwrap();
     assert!(answer.status().is_server_error(), "{}", answer.status());

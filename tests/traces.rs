@@ -137,7 +137,7 @@ async fn what_waits_at_the_end_is_sent() {
 #[tokio::test]
 async fn a_collector_that_is_busy_is_asked_again_and_one_that_refuses_is_told_of_once() {
     let (provider, mut collector) = (provider().await, collector(&[503, 200, 400, 400]).await);
-    let gateway = Gateway::start(&config(&provider, &format!("endpoint = \"{}\"", collector.url())));
+    let mut gateway = Gateway::start(&config(&provider, &format!("endpoint = \"{}\"", collector.url())));
     ask(&gateway, "there/m", CALLER).await;
     let (first, again) = (collector.next("POST").await, collector.next("POST").await);
     assert_eq!((spans(&first).len(), spans(&again).len()), (2, 2));
@@ -146,6 +146,9 @@ async fn a_collector_that_is_busy_is_asked_again_and_one_that_refuses_is_told_of
         ask(&gateway, "there/m", CALLER).await;
         counted(&gateway, &format!("bifrost_trace_spans_dropped_total {lost}\n")).await;
     }
+    // The log is whole when the gateway has ended.
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait(), Some(0));
     assert_eq!(gateway.log().matches("traces are incomplete").count(), 1, "{}", gateway.log());
     assert!(gateway.log().contains("answered 400"), "{}", gateway.log());
 }

@@ -20,7 +20,7 @@ const OPEN_LOOP_CONNECTIONS: u32 = 64;
 /// The first part of an open loop is not counted: connections are opened, caches are cold.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// An answer that is not whole by then counts as none.
+/// An answer that is not whole so long after its request was due counts as none.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A question for a whole answer, about 1 kB.
@@ -149,7 +149,7 @@ impl Client {
     }
 
     async fn ask(&mut self, due: Instant, counts: bool) {
-        let status = timeout(PATIENCE, self.exchange()).await;
+        let status = timeout(PATIENCE.saturating_sub(due.elapsed()), self.exchange()).await;
         self.seen.requests += 1;
         if !matches!(status, Ok(Ok(200))) {
             self.seen.failed += 1;

@@ -23,6 +23,7 @@ use serde_json::json;
 use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
+use sysinfo::System;
 
 /// Where nginx may lie: on many systems not on the PATH of those who are not root.
 const NGINX: [&str; 3] = ["nginx", "/usr/sbin/nginx", "/opt/homebrew/bin/nginx"];
@@ -70,6 +71,8 @@ fn main() -> Result<ExitCode> {
     if nginx.is_none() {
         eprintln!("skipped: nginx, which is not installed; there is nothing to compare with but no gateway at all");
     }
+    // Before the benchmark makes one itself.
+    let busy = System::load_average().one;
     let setting = Setting { upstream: upstream::start()?, nginx, processors, length };
     let (mut figures, mut progress) = (Figures::default(), Progress::new(rounds));
     for _ in 0..rounds {
@@ -78,10 +81,13 @@ fn main() -> Result<ExitCode> {
     }
     progress.end();
     if arguments.json {
-        println!("{}", json!({ "rounds": rounds, "pinned": processors.is_some(), "targets": figures.json() }));
+        println!(
+            "{}",
+            json!({ "rounds": rounds, "pinned": processors.is_some(), "load_average": busy, "targets": figures.json() })
+        );
     } else {
         println!("{}", figures.table());
-        println!("{}", conditions(rounds, processors.is_some()));
+        println!("{}", conditions(rounds, processors.is_some(), busy));
     }
     if figures.complete() {
         return Ok(ExitCode::SUCCESS);
@@ -91,7 +97,7 @@ fn main() -> Result<ExitCode> {
 }
 
 /// What a reader of the table must know.
-fn conditions(rounds: u32, pinned: bool) -> String {
+fn conditions(rounds: u32, pinned: bool, busy: f64) -> String {
     let rounds = if rounds == 1 { "One round".to_owned() } else { format!("Medians of {rounds} rounds") };
     let processors = if pinned {
         "the target on the first processor, load and upstream on the others"
@@ -100,6 +106,7 @@ fn conditions(rounds: u32, pinned: bool) -> String {
     };
     format!(
         "{rounds}; {processors}. Added is the target's percentile less that of the same round without a gateway, which \
-         stands in brackets; the load is open, and a latency counts from when its request was due."
+         stands in brackets; the load is open, and a latency counts from when its request was due. The machine's load \
+         average was {busy:.1} before: where that is near the number of processors or above, only CPU can be trusted."
     )
 }

@@ -93,11 +93,11 @@ impl StreamReader {
                             self.seen.latencies.push(begun.elapsed());
                         }
                         number += 1;
+                        self.chunks += 1;
                     }
                 }
             })
             .await?;
-        self.chunks += u64::from(number);
         if done { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 }

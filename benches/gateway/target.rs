@@ -14,9 +14,6 @@ use std::time::{Duration, Instant};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tempfile::TempDir;
 
-/// How long a program may take to answer for the first time.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// The configuration that is measured, and the address in it that stands for the upstream's.
 const CONFIG: &str = include_str!("../gateway.toml");
 const CONFIG_UPSTREAM: &str = "127.0.0.1:30100";
@@ -124,7 +121,7 @@ impl Target {
         let mut process = Process { child, system: System::new(), _home: home };
         let request = load::whole();
         while !load::is_answered(address, &request) {
-            if begun.elapsed() > PATIENCE || process.child.try_wait()?.is_some() {
+            if begun.elapsed() > load::PATIENCE || process.child.try_wait()?.is_some() {
                 bail!("{} does not answer: {}", kind.name(), said(&log));
             }
             thread::sleep(Duration::from_millis(1));

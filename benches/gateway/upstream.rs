@@ -7,9 +7,10 @@ use crate::http::{Connection, Head};
 use bifrost::wire::json::Object;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep_until};
 
@@ -25,16 +26,21 @@ pub fn start() -> io::Result<SocketAddr> {
     let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
     let address = listener.local_addr()?;
     thread::Builder::new().name("upstream".to_owned()).spawn(move || {
-        runtime.block_on(async move {
-            loop {
-                // A gateway that leaves, or comes with too many connections, sees its requests fail, and so does the load.
-                if let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(async move { serve(Connection::of(stream)?).await });
-                }
-            }
-        });
+        let error = runtime.block_on(accept(&listener));
+        eprintln!("The upstream takes no more connections: {error}");
     })?;
     Ok(address)
+}
+
+async fn accept(listener: &TcpListener) -> io::Error {
+    let answers = Arc::new(Answers::new());
+    loop {
+        match listener.accept().await {
+            // A gateway that breaks off is noticed by the load.
+            Ok((stream, _)) => drop(tokio::spawn(serve(stream, Arc::clone(&answers)))),
+            Err(error) => return error,
+        }
+    }
 }
 
 /// The text of chunk `number`; the load looks whether they come in this order.
@@ -42,14 +48,14 @@ pub fn word(number: u32) -> String {
     format!("word{number} ")
 }
 
-async fn serve(mut connection: Connection) -> io::Result<()> {
-    let answers = Answers::new();
+async fn serve(stream: TcpStream, answers: Arc<Answers>) -> io::Result<()> {
+    let mut connection = Connection::of(stream)?;
     let mut body = Vec::new();
     while let Some(head) = connection.head().await? {
         body.clear();
         connection.body(&head, |piece| body.extend_from_slice(piece)).await?;
         match stream_asked(&body) {
-            Some((pause, chunks)) => stream(&mut connection, pause, chunks).await?,
+            Some((pause, chunks)) => send_stream(&mut connection, pause, chunks).await?,
             None => connection.send(answers.to(&head)).await?,
         }
     }
@@ -68,7 +74,7 @@ fn stream_asked(body: &[u8]) -> Option<(Duration, u32)> {
 }
 
 /// Each chunk is due at a fixed time after the first, so that a slow reader does not slow the stream.
-async fn stream(connection: &mut Connection, pause: Duration, chunks: u32) -> io::Result<()> {
+async fn send_stream(connection: &mut Connection, pause: Duration, chunks: u32) -> io::Result<()> {
     let begun = Instant::now();
     connection
         .send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -93,7 +99,7 @@ fn event(delta: &str, finish: &str) -> Vec<u8> {
     format!("{:x}\r\n{event}\r\n", event.len()).into_bytes()
 }
 
-/// Whole answers, made once for each connection.
+/// Whole answers, made once.
 struct Answers {
     chat: Vec<u8>,
     message: Vec<u8>,

@@ -8,8 +8,7 @@ use crate::local::agents::{Agent, log_folder};
 use crate::local::launchctl::{AgentState, Launchctl};
 use crate::local::supervisor::Trial;
 use crate::local::{LocalServer, health::Bodies, process, proof};
-use crate::provider::{Deadlines, MLX_LOCAL, Provider};
-use crate::upstream::Clients;
+use crate::provider::{self, Deadlines, MLX_LOCAL, Provider};
 use bytes::Bytes;
 use clap::Args;
 use reqwest::{Client, StatusCode, Url};
@@ -51,17 +50,15 @@ pub async fn run(args: &DoctorArgs, inputs: &Inputs, output: &mut Output<'_>) ->
     let mut broken = 0;
     let (found, snapshot) = config(inputs);
     let launchctl = Launchctl::of(&inputs.environment);
-    let clients =
-        Clients::new(false).map_err(|error| Trouble::new(Exit::Failure, format!("no HTTP client: {error}")))?;
     broken += tell("config", &found, output)?;
     let Some(snapshot) = snapshot.or_else(|| Snapshot::of_text(inputs, None).ok()) else {
         return Ok(Exit::ConfigInvalid);
     };
     broken += tell("keys", &keys(&snapshot).await, output)?;
     let base = client::named_address(&args.gateway, inputs).or_else(|| client::address(&snapshot).ok());
-    broken += tell("ports", &ports(base.as_deref(), &snapshot, &clients).await, output)?;
+    broken += tell("ports", &ports(base.as_deref(), &snapshot).await, output)?;
     broken += tell("agents", &agents(&launchctl).await, output)?;
-    broken += tell("local server", &local_server(&snapshot, &clients).await, output)?;
+    broken += tell("local server", &local_server(&snapshot).await, output)?;
     broken += tell("log folder", &folders(inputs, launchctl.is_there()), output)?;
     broken += tell("clock", &[clock(SystemTime::now())], output)?;
     if broken == 0 {
@@ -136,16 +133,16 @@ async fn keys(snapshot: &Snapshot) -> Vec<Finding> {
     findings
 }
 
-async fn ports(base: Option<&str>, snapshot: &Snapshot, clients: &Clients) -> Vec<Finding> {
+async fn ports(base: Option<&str>, snapshot: &Snapshot) -> Vec<Finding> {
     let Some(base) = base else {
         return vec![Odd(
             "the system chooses the gateway's port".to_owned(),
             "Say where it listens with --url.".to_owned(),
         )];
     };
-    let health = match clients.for_url(base, Deadlines::LOCAL.connect, false) {
-        Ok(there) => get(&there.client, &format!("{base}/health")).await,
-        Err(_) => None,
+    let health = match http_client(base) {
+        Some(client) => get(&client, &format!("{base}/health")).await,
+        None => None,
     };
     let is_bifrost = |body: &Bytes| {
         serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|body| body.get("local_only").is_some())
@@ -214,17 +211,16 @@ async fn agents(launchctl: &Launchctl) -> Vec<Finding> {
     findings
 }
 
-async fn local_server(snapshot: &Snapshot, clients: &Clients) -> Vec<Finding> {
+async fn local_server(snapshot: &Snapshot) -> Vec<Finding> {
     let Some(url) = mlx_url(snapshot) else {
         return vec![Well("the provider mlx-local is switched off".to_owned())];
     };
-    let Ok(there) = clients.for_url(&url, Deadlines::LOCAL.connect, true) else {
+    let Some(client) = http_client(&url).filter(|_| provider::is_loopback(&url)) else {
         return vec![Broken(
             format!("{url} is not on this machine"),
             "Give [providers.mlx-local] a loopback base_url.".to_owned(),
         )];
     };
-    let client = there.client;
     let start = "Start it: `launchctl start dev.bifrost.vllm-mlx`, or your own vllm-mlx or llama-swap.".to_owned();
     let Some((status, models)) = get(&client, &format!("{url}/v1/models")).await else {
         return vec![Broken(format!("nothing answers at {url} within {} s", SHORT.as_secs()), start)];
@@ -318,6 +314,10 @@ fn clock(now: SystemTime) -> Finding {
     let remedy =
         "Set it (System Settings > General > Date & Time): certificates of the cloud are not valid yet for this one.";
     Broken("the machine's clock stands before 2026".to_owned(), remedy.to_owned())
+}
+
+fn http_client(url: &str) -> Option<Client> {
+    client::http_client(&Url::parse(url).ok()?, Deadlines::LOCAL.connect).ok()
 }
 
 async fn get(client: &Client, url: &str) -> Option<(StatusCode, Bytes)> {

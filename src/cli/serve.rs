@@ -53,7 +53,7 @@ pub async fn run(inputs: Inputs, output: &mut Output<'_>) -> io::Result<Exit> {
             output.error(&error.to_string())?;
             Ok(match error {
                 StartError::Config(_) | StartError::ClientKey(_) => Exit::ConfigInvalid,
-                StartError::Bind(_) | StartError::Client(_) | StartError::AdminToken(_) => Exit::Failure,
+                StartError::Bind(_) | StartError::AdminToken(_) => Exit::Failure,
             })
         }
     }

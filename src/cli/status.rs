@@ -105,7 +105,8 @@ fn print(status: &Value, as_json: bool, gateway: &Gateway, output: &mut Output<'
         lines.push(format!("agent       {}: {}", text(agent, "label"), text(agent, "state")));
     }
     writeln!(output.out, "{}", lines.join("\n"))?;
-    for table in [providers(status), classes(status), breakers(status), keys(status)].into_iter().flatten() {
+    let tables = [providers(status), classes(status), queues(status), breakers(status), keys(status)];
+    for table in tables.into_iter().flatten() {
         writeln!(output.out, "\n{table}")?;
     }
     Ok(())
@@ -159,6 +160,27 @@ fn classes(status: &Value) -> Option<String> {
             more => format!("{} more", more - 1),
         };
         table.row([text(class, "model").to_owned(), first, then]);
+    }
+    table.text()
+}
+
+/// The targets that have requests now.
+fn queues(status: &Value) -> Option<String> {
+    let mut table = Columns::new(["TARGET", "IN FLIGHT", "WAITING"]);
+    for queue in list(status, "queues") {
+        let number = |path: &str| queue.pointer(path).and_then(Value::as_u64);
+        let in_flight = number("/in_flight").unwrap_or_default();
+        let in_flight = match number("/limit") {
+            Some(limit) => format!("{in_flight} of {limit}"),
+            None => in_flight.to_string(),
+        };
+        let waiting = match (number("/waiting/interactive"), number("/waiting/batch")) {
+            (Some(0) | None, Some(0) | None) => String::new(),
+            (interactive, batch) => {
+                format!("{} interactive, {} batch", interactive.unwrap_or_default(), batch.unwrap_or_default())
+            }
+        };
+        table.row([format!("{}/{}", text(queue, "provider"), text(queue, "model")), in_flight, waiting]);
     }
     table.text()
 }

@@ -16,6 +16,34 @@ pub struct Class {
     pub select: Vec<Selector>,
     /// Limits of time of its requests, before those of the providers.
     pub deadlines: DeadlinesTable,
+    /// Who goes first where requests wait for a place; `x-bifrost-priority` goes before it.
+    pub priority: Priority,
+    /// Goes on to the next model at once where a request would have to wait for a place.
+    pub spill: bool,
+}
+
+/// Who goes first where requests wait for a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Somebody waits for the answer.
+    #[default]
+    Interactive,
+    /// Nobody does: it goes after the interactive ones, until it has waited for half of the queue timeout.
+    Batch,
+}
+
+impl Priority {
+    /// Both, the one that goes first in front.
+    pub const ALL: [Self; 2] = [Self::Interactive, Self::Batch];
+
+    /// The word in the config, in headers, records and labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Batch => "batch",
+        }
+    }
 }
 
 /// Which models, and which of the matches.

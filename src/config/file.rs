@@ -129,6 +129,8 @@ pub struct ProviderTable {
     pub headers: IndexMap<String, String>,
     /// Limits of time.
     pub deadlines: DeadlinesTable,
+    /// How many requests it gets at a time, and how the others wait.
+    pub limits: LimitsTable,
     /// Whether it may answer when a target before it failed: `allowed`, or `never`. Default: `allowed`.
     pub fallback: Option<FallbackUse>,
     /// How reasoning is asked for in OpenAI's dialect. Default: that of the shipped provider; `effort` for a new one.
@@ -221,6 +223,25 @@ pub struct DeadlinesTable {
     /// For all attempts of a request together, until the first content is sent. Of several targets the longest counts.
     /// Default: 10 min; 30 min for a local provider.
     pub budget: Option<Span>,
+}
+
+/// How many requests a provider gets at a time, and how the others wait. The numbers are for each of its models.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsTable {
+    /// Requests in flight. For `mlx-local` not more than the server takes: llama-swap answers 429 beyond its
+    /// `concurrencyLimit`. Default: 4 for `mlx-local`, no limit for others.
+    #[schemars(range(min = 1))]
+    pub in_flight: Option<u64>,
+    /// Requests that wait for a place, interactive ones before batch; the next one gets a 429. 0: none may wait.
+    /// Default: 32.
+    #[schemars(range(max = 10000))]
+    pub queue: Option<u64>,
+    /// How long a request waits for a place. After half of that a batch request counts as interactive. Default: 5 min.
+    pub queue_timeout: Option<Span>,
+    /// Of `mlx-local` behind llama-swap, whose models take turns in one memory: how long a model with work stays while
+    /// requests for another wait, counted from its first answer's end. 0: they may swap at once. Default: 30 s.
+    pub residency: Option<Span>,
 }
 
 /// How `auto` chooses a class.

@@ -6,6 +6,7 @@ pub mod env;
 mod error;
 mod failover;
 mod file;
+mod limits;
 mod load;
 mod parse;
 mod paths;

@@ -3,12 +3,13 @@
 use super::build::Findings;
 use super::failover::check_deadlines;
 use super::file::{PooledKey, ProviderTable};
+use super::limits::limits;
 use super::parse::nearest;
 use crate::chat::DialectId;
 use crate::dialect::Profile;
 use crate::provider::{
-    Auth, BodyEdit, Deadlines, Endpoint, FallbackUse, MLX_LOCAL, ModelList, Provider, ProviderKey, ProviderKind,
-    ProviderRow, table, version,
+    Auth, BodyEdit, Deadlines, Endpoint, FallbackUse, Limits, MLX_LOCAL, ModelList, Provider, ProviderKey,
+    ProviderKind, ProviderRow, table, version,
 };
 use indexmap::IndexMap;
 use reqwest::Url;
@@ -67,6 +68,7 @@ fn of_nothing(name: &str, table: &ProviderTable, url: &Url) -> Provider {
         edits,
         headers: Vec::new(),
         deadlines: deadlines_of(kind),
+        limits: Limits::of(name),
         fallback: FallbackUse::Allowed,
     }
 }
@@ -140,6 +142,7 @@ fn provider(
     profile.json_schema = table.json_schema.unwrap_or(profile.json_schema);
     check_deadlines(&["providers", name, "deadlines"], &table.deadlines, findings);
     provider.deadlines = table.deadlines.over(provider.deadlines);
+    provider.limits = limits(name, &table.limits, provider.limits, findings);
     provider.fallback = table.fallback.unwrap_or_default();
     headers(name, table.headers, &mut provider.headers, findings);
     place(&provider, row, port, findings);

@@ -4,7 +4,7 @@
 use super::error::{Text, dotted};
 use super::values::Span;
 use super::{Inputs, Snapshot, env};
-use crate::provider::{Provider, ProviderKey};
+use crate::provider::{Limits, MLX_LOCAL, Provider, ProviderKey};
 use crate::secret::{Availability, SecretRef};
 use indexmap::IndexMap;
 use serde::Serialize;
@@ -132,7 +132,20 @@ fn effective_provider(provider: &Provider) -> Table {
     put_span(&mut times, "whole_answer", deadlines.whole_answer);
     put_span(&mut times, "budget", deadlines.budget);
     table.insert("deadlines".into(), times.into());
+    if provider.limits != Limits::NONE {
+        table.insert("limits".into(), effective_limits(provider).into());
+    }
     put(&mut table, "fallback", Some(provider.fallback));
+    table
+}
+
+fn effective_limits(provider: &Provider) -> Table {
+    let limits = &provider.limits;
+    let mut table = Table::new();
+    put(&mut table, "in_flight", limits.in_flight);
+    put(&mut table, "queue", Some(limits.queue));
+    put_span(&mut table, "queue_timeout", limits.queue_timeout);
+    put(&mut table, "residency", Some(Span(limits.residency)).filter(|_| provider.name == MLX_LOCAL));
     table
 }
 

@@ -5,13 +5,15 @@
 
 pub mod anthropic;
 pub mod gemini;
+mod mention;
 pub mod openai_chat;
 pub mod openai_embeddings;
 mod profile;
 
 pub use profile::{Profile, ReasoningStyle, TokenLimitField};
 
-use crate::chat::{ChatError, DialectId, Event, Losses, Request, Response};
+use crate::chat::{ChatError, DialectId, Event, Losses, Request, Response, Usage};
+use crate::wire::sse::OneLineEvent;
 
 /// Every dialect, for what has to hold for each of them.
 pub const ALL: [&dyn Dialect; 3] = [&openai_chat::OpenAiChat, &anthropic::Anthropic, &gemini::Gemini];
@@ -32,6 +34,21 @@ pub struct UrlHints {
     pub model: Option<String>,
     /// The path asks for a stream.
     pub stream: Option<bool>,
+}
+
+/// What the gateway must know of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// The model that the provider says it used.
+    pub model: Option<String>,
+    /// Token counts.
+    pub usage: Option<Usage>,
+}
+
+impl From<Response> for Summary {
+    fn from(response: Response) -> Self {
+        Self { model: response.model, usage: response.usage }
+    }
 }
 
 /// One wire format, as spoken by clients and by providers.
@@ -56,6 +73,21 @@ pub trait Dialect: Send + Sync {
     /// # Errors
     /// [`crate::chat::ErrorKind::Upstream`] when it is none, or the error that stands in its place.
     fn parse_response(&self, body: &[u8]) -> Result<Response, ChatError>;
+
+    /// Reads of a provider's whole answer only what the gateway must know of one that it passes on.
+    ///
+    /// # Errors
+    /// As [`Dialect::parse_response`].
+    fn summarise(&self, body: &[u8]) -> Result<Summary, ChatError> {
+        self.parse_response(body).map(Summary::from)
+    }
+
+    /// True for an event that can hold neither token counts, nor an error, nor the end of an answer. Asked of the events
+    /// after the first content; what it is not sure of is false, and decoded.
+    fn is_mere_content(&self, event: &OneLineEvent<'_>) -> bool {
+        let _ = event;
+        false
+    }
 
     /// Writes a whole answer to a client.
     fn write_response(&self, response: &Response, losses: &mut Losses) -> Vec<u8>;

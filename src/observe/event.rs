@@ -1,5 +1,6 @@
 //! What happens beside finished exchanges: each is told once, and its log line and its metrics are made from that.
 
+use crate::config::classes::Priority;
 use std::fmt;
 use std::time::Duration;
 use tracing::{Level, debug, error, info, warn};
@@ -34,6 +35,19 @@ pub enum Event<'a> {
         reason: &'static str,
         /// For how long; `None` until the configuration is read again.
         rest: Option<Duration>,
+    },
+    /// A request waited for a place at a busy target, and that has ended.
+    Waited {
+        /// The provider.
+        provider: &'a str,
+        /// The model, in the provider's naming.
+        model: &'a str,
+        /// Who goes first.
+        priority: Priority,
+        /// How long.
+        waited: Duration,
+        /// How it ended.
+        end: WaitEnd,
     },
     /// A kept connection turned out to be closed, and the call was sent again at once on a fresh one.
     Reconnected {
@@ -72,6 +86,28 @@ pub enum Event<'a> {
         /// The same was told before, and nothing was sent since.
         again: bool,
     },
+}
+
+/// How a wait for a place ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WaitEnd {
+    /// With a place.
+    Admitted,
+    /// None came free in time.
+    TimedOut,
+    /// The client left.
+    ClientLeft,
+}
+
+impl WaitEnd {
+    /// The name in the log and in labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::TimedOut => "timed_out",
+            Self::ClientLeft => "client_left",
+        }
+    }
 }
 
 /// The state of a circuit breaker.
@@ -129,6 +165,10 @@ impl Event<'_> {
             }
             Self::KeyRested { provider, model, key, reason, rest: None } => {
                 warn!(provider, model, key, reason, "a key is not used until the configuration is read again");
+            }
+            Self::Waited { provider, model, priority, waited, end } => {
+                let (priority, end) = (priority.name(), end.name());
+                debug!(provider, model, priority, waited_ms = millis(waited), end, "a request waited for a place");
             }
             Self::Reconnected { provider } => {
                 debug!(provider, "a kept connection was closed; the call is sent again on a fresh one");

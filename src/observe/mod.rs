@@ -11,10 +11,10 @@ mod record;
 mod ring;
 mod traces;
 
-pub use event::{BreakerState, Event};
+pub use event::{BreakerState, Event, WaitEnd};
 pub use log::{Log, LogError};
 pub use metrics::{InFlight, OpenStream};
-pub use record::{AttemptRecord, ErrorRecord, ExchangeRecord, Operation};
+pub use record::{AttemptRecord, ErrorRecord, ExchangeRecord, Operation, QueueRecord};
 pub use traces::{TraceBatch, TraceContext, TraceQueue};
 
 use crate::config::LogSettings;
@@ -26,6 +26,21 @@ use traces::Traces;
 
 /// How many finished exchanges `GET /admin/exchanges` remembers.
 const REMEMBERED: usize = 1_000;
+
+/// The requests that a target has now.
+#[derive(Debug, Clone, Copy)]
+pub struct Load<'a> {
+    /// The provider.
+    pub provider: &'a str,
+    /// The model, in the provider's naming; `None` for one that no catalogue lists, whose name may not become a label.
+    pub model: Option<&'a str>,
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// Interactive requests that wait for a place.
+    pub interactive: usize,
+    /// Batch requests that wait for a place.
+    pub batch: usize,
+}
 
 /// Takes every finished exchange and tells of it: in `/metrics`, in the log, at `/admin/exchanges`,
 /// and in traces where they are wanted.
@@ -89,6 +104,11 @@ impl Observer {
     /// The exchanges that wait to be sent to a collector; for the first who asks, who then must take them out.
     pub fn trace_queue(&self) -> Option<TraceQueue> {
         self.traces.take_queue()
+    }
+
+    /// The requests that targets have now: asked for just before [`Observer::metrics_text`].
+    pub fn set_load<'a>(&self, load: impl Iterator<Item = Load<'a>>) {
+        self.metrics.set_load(load);
     }
 
     /// Whether anything may leave the machine now.

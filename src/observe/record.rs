@@ -3,6 +3,7 @@
 use super::access;
 use super::traces::TraceContext;
 use crate::chat::{ChatError, DialectId, ErrorKind, LossKind, Losses, Usage};
+use crate::config::classes::Priority;
 use crate::provider::prices::Prices;
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
@@ -67,6 +68,8 @@ pub struct ExchangeRecord {
     pub known_model: bool,
     /// Every target that was asked, in order.
     pub attempts: Vec<AttemptRecord>,
+    /// What became of it where no place was free at once.
+    pub queue: Option<QueueRecord>,
     /// The client wanted a stream.
     pub stream: bool,
     /// The HTTP status that the client got; 0 when it left before there was one.
@@ -135,6 +138,26 @@ impl AttemptRecord {
     }
 }
 
+/// What became of a request where no place was free at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueRecord {
+    /// Its place in the queue when it came there, 1 being the next; of several queues the last. `None`: it did not wait.
+    pub position: Option<usize>,
+    /// How long it waited, in all queues together.
+    pub waited: Duration,
+    /// Who goes first.
+    pub priority: Priority,
+    /// It went on from a busy target without waiting.
+    pub spilled: bool,
+}
+
+impl QueueRecord {
+    /// A request that has not waited yet.
+    pub const fn of(priority: Priority) -> Self {
+        Self { position: None, waited: Duration::ZERO, priority, spilled: false }
+    }
+}
+
 /// As in the header `x-bifrost-attempts`: `openai/gpt-x rate_limited 12ms`.
 impl fmt::Display for AttemptRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -197,6 +220,7 @@ impl Default for ExchangeRecord {
             response_model: None,
             known_model: false,
             attempts: Vec::new(),
+            queue: None,
             stream: false,
             status: 0,
             error: None,
@@ -334,6 +358,7 @@ impl Serialize for ExchangeRecord {
         map.serialize_entry("model", &self.model)?;
         map.serialize_entry("response_model", &self.response_model)?;
         map.serialize_entry("attempts", &self.attempts)?;
+        map.serialize_entry("queue", &self.queue)?;
         map.serialize_entry("stream", &self.stream)?;
         map.serialize_entry("status", &(self.status != 0).then_some(self.status))?;
         map.serialize_entry("error", &self.error)?;
@@ -373,6 +398,17 @@ impl Serialize for AttemptRecord {
         map.serialize_entry("began_ms", &millis(self.began))?;
         map.serialize_entry("ms", &self.millis)?;
         map.serialize_entry("error", &self.error)?;
+        map.end()
+    }
+}
+
+impl Serialize for QueueRecord {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(4))?;
+        map.serialize_entry("position", &self.position)?;
+        map.serialize_entry("waited_ms", &millis(self.waited))?;
+        map.serialize_entry("priority", self.priority.name())?;
+        map.serialize_entry("spilled", &self.spilled)?;
         map.end()
     }
 }

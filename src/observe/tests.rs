@@ -1,5 +1,6 @@
 use super::*;
 use crate::chat::{DialectId, ErrorKind, Losses, Usage};
+use crate::config::classes::Priority;
 use crate::provider::prices::Prices;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -105,6 +106,12 @@ fn full() -> ExchangeRecord {
                 error: None,
             },
         ],
+        queue: Some(QueueRecord {
+            position: Some(2),
+            waited: Duration::from_millis(20),
+            priority: Priority::Batch,
+            spilled: false,
+        }),
         stream: true,
         status: 200,
         error: None,
@@ -184,6 +191,8 @@ fn events() -> Vec<Event<'static>> {
     let (closed, open, half) = (BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen);
     let breaker =
         |from, to| Event::Breaker { provider, model, known_model, from, to, rest: Some(Duration::from_secs(5)) };
+    let waited =
+        |waited, end| Event::Waited { provider: "mlx-local", model, priority: Priority::Interactive, waited, end };
     let url = "http://127.0.0.1:11434";
     vec![
         breaker(closed, open),
@@ -193,6 +202,9 @@ fn events() -> Vec<Event<'static>> {
         Event::Breaker { provider, model: "unheard-of", known_model: false, from: closed, to: open, rest: None },
         Event::KeyRested { provider, model: None, key: 1, reason: "rate_limited", rest: Some(Duration::from_secs(2)) },
         Event::KeyRested { provider, model: Some(model), key: 0, reason: "auth", rest: None },
+        waited(Duration::from_secs(3), WaitEnd::Admitted),
+        waited(Duration::from_secs(300), WaitEnd::TimedOut),
+        waited(Duration::ZERO, WaitEnd::ClientLeft),
         Event::Reconnected { provider },
         Event::LocalState { from: "ready", to: "down", reason: "nobody listens", url, level: Level::WARN },
         Event::LocalState { from: "down", to: "held", reason: "somebody else listens", url, level: Level::ERROR },
@@ -214,6 +226,9 @@ fn experienced() -> (Log, Observer) {
     observer.finish(left());
     observer.finish(ExchangeRecord { prices: Prices::default(), ..full() });
     observer.set_local_only(true);
+    let load = |model, in_flight| Load { provider: "mlx-local", model, in_flight, interactive: 2, batch: 1 };
+    observer.set_load([load(Some("org/forgotten"), 9)].into_iter());
+    observer.set_load([load(Some("org/tiny"), 4), load(None, 3), load(None, 1)].into_iter());
     for event in events() {
         observer.tell(event);
     }

@@ -135,6 +135,8 @@ pub struct Provider {
     pub headers: Vec<(String, String)>,
     /// Limits of time.
     pub deadlines: Deadlines,
+    /// How many requests it gets at a time, and how the others wait.
+    pub limits: Limits,
     /// Whether it may answer when a target before it failed.
     pub fallback: FallbackUse,
 }
@@ -174,6 +176,7 @@ impl fmt::Debug for Provider {
             .field("edits", &self.edits)
             .field("headers", &headers)
             .field("deadlines", &self.deadlines)
+            .field("limits", &self.limits)
             .field("fallback", &self.fallback)
             .finish()
     }
@@ -290,6 +293,37 @@ impl Deadlines {
     };
 }
 
+/// How many requests a provider gets at a time, and how the others wait. The numbers are for each of its models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests in flight, 1 or more; `None`: as many as come.
+    pub in_flight: Option<usize>,
+    /// Requests that wait beyond those; 0: none may.
+    pub queue: usize,
+    /// How long one waits at most.
+    pub queue_timeout: Duration,
+    /// How long a model stays in a memory that models share while it has work and others wait; 0: they may swap at once.
+    pub residency: Duration,
+}
+
+impl Limits {
+    /// For a provider that takes as many requests as come.
+    pub const NONE: Self = Self {
+        in_flight: None,
+        queue: 32,
+        queue_timeout: Duration::from_secs(300),
+        residency: Duration::from_secs(30),
+    };
+
+    /// For the local MLX server: llama-swap answers 429 to more requests than its `concurrencyLimit`.
+    pub const MLX: Self = Self { in_flight: Some(4), ..Self::NONE };
+
+    /// Those of a provider that nobody configured.
+    pub fn of(name: &str) -> Self {
+        if name == MLX_LOCAL { Self::MLX } else { Self::NONE }
+    }
+}
+
 impl Provider {
     /// The endpoint to use for a client of `ingress`: its own dialect if the provider speaks it, else the provider's first.
     pub fn endpoint_for(&self, ingress: DialectId) -> &Endpoint {
@@ -332,7 +366,7 @@ impl Provider {
 pub const MLX_LOCAL: &str = "mlx-local";
 
 /// True for the URL of a loopback address or of `localhost`.
-fn is_loopback(url: &str) -> bool {
+pub fn is_loopback(url: &str) -> bool {
     let Ok(uri) = url.parse::<http::Uri>() else { return false };
     let Some(host) = uri.host() else { return false };
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -359,6 +393,7 @@ impl ProviderRow {
             edits: self.edits.to_vec(),
             headers: self.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             deadlines: if self.kind == ProviderKind::Local { Deadlines::LOCAL } else { Deadlines::CLOUD },
+            limits: Limits::of(self.name),
             fallback: FallbackUse::Allowed,
         }
     }

@@ -1,6 +1,6 @@
 //! What the owner of the machine may ask and switch: `/admin/`, with a token that only the owner can read.
 
-use super::{Gateway, gate, guard, planning, reply};
+use super::{Gateway, admission, gate, guard, planning, reply};
 use crate::chat::{ChatError, DialectId, ErrorKind};
 use crate::config::{Paths, state};
 use crate::observe::ExchangeRecord;
@@ -173,6 +173,7 @@ async fn status(State(gateway): State<Arc<Gateway>>) -> Response {
         "local": local_json(&gateway),
         "providers": gateway.directory.report(&snapshot),
         "targets": targets(&gateway),
+        "queues": admission::report(&gateway.admission.depths()),
         "keys_out_of_use": gateway.keys.load().report(Instant::now()),
         "classes": classes,
     });

@@ -7,19 +7,20 @@ use super::relay::Relay;
 use super::{Gateway, body, reply};
 use crate::chat::{ChatError, DialectId, Event, Losses};
 use crate::dialect::{self, StreamEncoder, UrlHints};
-use crate::observe::{OpenStream, Operation};
+use crate::observe::{ExchangeRecord, OpenStream, Operation, QueueRecord};
 use crate::route::Plan;
-use crate::upstream::Failure;
+use crate::upstream::{Alarm, Failure};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream;
 use http::{HeaderMap, StatusCode};
+use http_body::Frame;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -86,10 +87,19 @@ pub fn tell(exchange: &Exchange, headers: &mut HeaderMap) {
     if let Some(first) = record.fell_back_from() {
         reply::put(headers, reply::FALLBACK, &format!("{}/{}", first.provider, first.model));
     }
+    put_queue(headers, &record);
     if let Some(overhead) = record.overhead {
         reply::put(headers, reply::OVERHEAD, &overhead.as_micros().to_string());
     }
     reply::put_losses(headers, &record.losses);
+}
+
+/// The place in a queue when the request came there, and how long it waited.
+fn put_queue(headers: &mut HeaderMap, record: &ExchangeRecord) {
+    if let Some(QueueRecord { position: Some(position), waited, .. }) = record.queue {
+        reply::put(headers, reply::QUEUE_POSITION, &position.to_string());
+        reply::put(headers, reply::QUEUE_MS, &waited.as_millis().to_string());
+    }
 }
 
 type Trying = Pin<Box<dyn Future<Output = Result<Live, Failure>> + Send>>;
@@ -133,14 +143,20 @@ fn settled(exchange: &Arc<Exchange>, done: Result<Live, Failure>) -> Response {
 fn pending(exchange: Arc<Exchange>, trying: Trying) -> Response {
     let id = exchange.id.clone();
     let json_array = exchange.json_array;
-    let class = exchange.record().class.clone();
-    exchange.record().status = 200;
+    let mut record = exchange.record();
+    record.status = 200;
+    let class = record.class.clone();
+    let position = record.queue.as_ref().and_then(|queue| queue.position);
+    drop(record);
     let delivery = Delivery::new(exchange, Source::Trying(trying));
     let mut response = reply::stream(delivery.into_body(), json_array);
     reply::put(response.headers_mut(), reply::REQUEST_ID, &id);
     reply::put(response.headers_mut(), reply::PROVIDER, "pending");
     if let Some(class) = class {
         reply::put(response.headers_mut(), reply::CLASS, &class);
+    }
+    if let Some(position) = position {
+        reply::put(response.headers_mut(), reply::QUEUE_POSITION, &position.to_string());
     }
     response
 }
@@ -152,6 +168,7 @@ struct Delivery {
     /// Writes signs of life and errors while no relay does.
     encoder: Box<dyn StreamEncoder>,
     next_sign: Instant,
+    alarm: Alarm,
     bytes: u64,
     _open: OpenStream,
 }
@@ -162,11 +179,24 @@ enum Source {
     Ended,
 }
 
+impl http_body::Body for Delivery {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(bytes) = ready!(self.poll_next(cx)) else { return Poll::Ready(None) };
+        self.bytes += bytes.len() as u64;
+        self.next_sign = Instant::now() + KEEP_ALIVE;
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+}
+
 impl Delivery {
     fn new(exchange: Arc<Exchange>, source: Source) -> Self {
         let encoder = dialect::get(exchange.ingress).encoder(&exchange.stream_options());
         let open = exchange.gateway.observer.open_stream();
-        Self { exchange, source, encoder, next_sign: Instant::now(), bytes: 0, _open: open }
+        let alarm = Alarm::default();
+        Self { exchange, source, encoder, next_sign: Instant::now(), alarm, bytes: 0, _open: open }
     }
 
     fn into_body(mut self) -> Body {
@@ -174,42 +204,35 @@ impl Delivery {
         if matches!(self.source, Source::Relay(_)) {
             self.next_sign += KEEP_ALIVE;
         }
-        Body::from_stream(stream::unfold(self, |mut delivery| async move {
-            let bytes = delivery.next().await?;
-            delivery.bytes += bytes.len() as u64;
-            delivery.next_sign = Instant::now() + KEEP_ALIVE;
-            Some((Ok::<_, Infallible>(bytes), delivery))
-        }))
+        Body::new(self)
     }
 
-    async fn next(&mut self) -> Option<Bytes> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             match &mut self.source {
-                Source::Ended => return None,
-                Source::Trying(trying) => tokio::select! {
-                    biased;
-                    done = trying => match done {
-                        Ok(Live::Stream(relay, _)) => self.source = Source::Relay(relay),
-                        Ok(Live::Whole(Whole { body, usage, .. })) => {
-                            self.source = Source::Ended;
-                            self.exchange.finished(usage, &Losses::new(), None, body.len() as u64);
-                            return Some(body);
-                        }
-                        Err(failure) => return Some(self.fail(&failure.error)),
-                    },
-                    () = tokio::time::sleep_until(self.next_sign) => {
+                Source::Ended => return Poll::Ready(None),
+                Source::Trying(trying) => match trying.as_mut().poll(cx) {
+                    Poll::Ready(Ok(Live::Stream(relay, _))) => self.source = Source::Relay(relay),
+                    Poll::Ready(Ok(Live::Whole(Whole { body, usage, .. }))) => {
+                        self.source = Source::Ended;
+                        self.exchange.finished(usage, &Losses::new(), None, body.len() as u64);
+                        return Poll::Ready(Some(body));
+                    }
+                    Poll::Ready(Err(failure)) => return Poll::Ready(Some(self.fail(&failure.error))),
+                    Poll::Pending => {
+                        ready!(self.alarm.poll(cx, self.next_sign));
                         let mut out = Vec::new();
                         self.encoder.keep_alive(&mut out);
-                        return Some(Bytes::from(out));
+                        return Poll::Ready(Some(Bytes::from(out)));
                     }
                 },
-                Source::Relay(relay) => tokio::select! {
-                    biased;
-                    bytes = relay.next() => match bytes {
-                        Some(bytes) => return Some(bytes),
-                        None => self.end(),
-                    },
-                    () = tokio::time::sleep_until(self.next_sign) => return Some(relay.keep_alive()),
+                Source::Relay(relay) => match relay.poll_next(cx) {
+                    Poll::Ready(Some(bytes)) => return Poll::Ready(Some(bytes)),
+                    Poll::Ready(None) => self.end(),
+                    Poll::Pending => {
+                        ready!(self.alarm.poll(cx, self.next_sign));
+                        return Poll::Ready(Some(relay.keep_alive()));
+                    }
                 },
             }
         }
@@ -233,7 +256,7 @@ impl Delivery {
             let seen = relay.seen();
             self.exchange.record().skipped = seen.skipped as u64;
             self.exchange.finished(seen.usage, &seen.losses, seen.error.as_ref(), self.bytes);
-            relay.drain();
+            relay.drain(self.exchange.take_place());
         }
     }
 }

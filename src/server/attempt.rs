@@ -125,10 +125,11 @@ async fn chat(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Liv
     let sent = Instant::now();
     let limit = terms.limit(exchange.stream, body.reasons, sent);
     let path = dialect::get(endpoint.dialect).chat_path(&target.model, exchange.stream);
-    let answer = ask(exchange, provider, endpoint, &path, body.bytes, terms, limit).await?;
-    let facts = AnswerFacts { headers: answer.headers.clone(), losses, model: None, received: sent, sent };
+    let mut answer = ask(exchange, provider, endpoint, &path, body.bytes, terms, limit).await?;
+    let headers = std::mem::take(&mut answer.headers);
+    let facts = AnswerFacts { headers, losses, model: None, received: sent, sent };
     if exchange.stream {
-        let is_events = content_type(&answer.headers).is_none_or(|kind| !kind.contains("json"));
+        let is_events = content_type(&facts.headers).is_none_or(|kind| !kind.contains("json"));
         if is_events {
             return stream(exchange, target, endpoint, answer, body.hide_usage, facts, limit).await;
         }
@@ -269,7 +270,13 @@ async fn whole(
 ) -> Result<Live, Failure> {
     let body = answer.body.whole(limit.at, limit.phase).await?;
     facts.received = Instant::now();
-    let mut response = dialect::get(endpoint.dialect).parse_response(&body).map_err(Failure::from_error)?;
+    let dialect = dialect::get(endpoint.dialect);
+    if endpoint.dialect == exchange.ingress && !exchange.stream {
+        let told = dialect.summarise(&body).map_err(Failure::from_error)?;
+        facts.model = told.model;
+        return Ok(Live::Whole(Whole { body, facts, usage: told.usage }));
+    }
+    let mut response = dialect.parse_response(&body).map_err(Failure::from_error)?;
     let usage = response.usage;
     facts.model.clone_from(&response.model);
     if endpoint.dialect != exchange.ingress {
@@ -280,8 +287,6 @@ async fn whole(
     }
     let body = if exchange.stream {
         as_stream(exchange, response, &mut facts.losses)
-    } else if endpoint.dialect == exchange.ingress {
-        body
     } else {
         Bytes::from(dialect::get(exchange.ingress).write_response(&response, &mut facts.losses))
     };

@@ -72,6 +72,12 @@ impl Directory {
         self.catalogue.load().list(provider).is_some_and(|list| list.find(model).is_some())
     }
 
+    /// The local server brings this model into a memory that its models share, in the place of another.
+    pub fn swaps(&self, model: &str) -> bool {
+        let is_listed = |server: &LocalServer| server.models.iter().any(|listed| listed == model);
+        self.local.load().as_deref().is_some_and(|server| server.kind == ServerKind::LlamaSwap && is_listed(server))
+    }
+
     /// Somebody lists something.
     pub fn lists_a_model(&self) -> bool {
         let active = self.active.load();

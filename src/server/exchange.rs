@@ -6,7 +6,9 @@ use super::keys::KeyPools;
 use super::{Gateway, gate};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Usage};
 use crate::config::Snapshot;
+use crate::config::classes::Priority;
 use crate::dialect::{self, StreamOptions, UrlHints};
+use crate::limit::Permit;
 use crate::observe::{AttemptRecord, ExchangeRecord, InFlight, Operation, TraceContext};
 use crate::provider::prices::Prices;
 use crate::route::{Plan, Target};
@@ -21,6 +23,8 @@ use tokio::time::Instant;
 
 /// A task class, which goes before the model string.
 const CLASS: &str = "x-bifrost-class";
+/// Who goes first where requests wait for a place.
+const PRIORITY: &str = "x-bifrost-priority";
 /// The client's own limit for a target, in milliseconds.
 const TIMEOUT: &str = "x-bifrost-timeout-ms";
 
@@ -57,6 +61,8 @@ pub struct Exchange {
     pub class: Option<String>,
     /// Model strings to go on with when the asked one fails, in order.
     pub fallbacks: Vec<String>,
+    /// `x-bifrost-priority`, which goes before the class's word.
+    pub priority: Option<Priority>,
     /// The client's own limit for a target.
     pub timeout: Option<Duration>,
     /// Nothing may leave the machine for this request.
@@ -75,6 +81,8 @@ struct Progress {
     away: Duration,
     /// Who answers.
     answering: Option<Answering>,
+    /// The place of the request at who answers; free for the next one when this goes.
+    place: Option<Permit>,
 }
 
 impl Exchange {
@@ -109,6 +117,7 @@ impl Exchange {
             asked: String::new(),
             class: class.filter(|class| !class.is_empty()),
             fallbacks: Vec::new(),
+            priority: None,
             timeout: None,
             local_only,
             started: Instant::now(),
@@ -132,6 +141,7 @@ impl Exchange {
         record.local_only = self.local_only;
         drop(record);
         self.timeout = timeout(&self.headers)?;
+        self.priority = priority(&self.headers)?;
         if self.class.is_none() && self.headers.get(CLASS).is_some_and(|class| !class.is_empty()) {
             let message = format!("`{CLASS}` must be the name of a task class, as in `{CLASS}: coding`.");
             return Err(ChatError::invalid(CLASS, message).with_code("header_invalid"));
@@ -216,15 +226,15 @@ impl Exchange {
         self.record().attempts.push(attempt);
     }
 
-    /// Writes down a target that was passed over without being asked.
-    pub fn not_asked(&self, target: &Target, error: &ChatError) {
+    /// Writes down a target that was passed over without being asked, after it was `waited` for.
+    pub fn not_asked(&self, target: &Target, outcome: Outcome, waited: Duration, error: &ChatError) {
         self.attempted(AttemptRecord {
             provider: target.provider.name.clone(),
             model: target.model.clone(),
-            outcome: Outcome::Resting.label(),
+            outcome: outcome.label(),
             status: None,
             retry: false,
-            waited: Duration::ZERO,
+            waited,
             began: self.started.elapsed(),
             millis: 0,
             error: Some(error.message.clone()),
@@ -234,6 +244,16 @@ impl Exchange {
     /// So much time was spent at a provider that failed, or waiting for one: none of it is the gateway's own.
     pub fn was_away(&self, time: Duration) {
         self.progress().away += time;
+    }
+
+    /// Keeps the place at a target that answers until the answer's end.
+    pub fn keep_place(&self, place: Permit) {
+        self.progress().place = Some(place);
+    }
+
+    /// Takes the place for who knows better when the target has done with the request.
+    pub fn take_place(&self) -> Option<Permit> {
+        self.progress().place.take()
     }
 
     /// The failure to be told when all targets have failed: with all attempts in its words, if there was more than one.
@@ -307,6 +327,18 @@ impl Drop for Exchange {
         record.trace = self.trace(record.local_only);
         self.gateway.observer.finish(record);
     }
+}
+
+/// Who goes first, by the client's own word.
+fn priority(headers: &HeaderMap) -> Result<Option<Priority>, ChatError> {
+    let Some(value) = headers.get(PRIORITY) else { return Ok(None) };
+    let word = value.to_str().unwrap_or_default().trim();
+    let named = Priority::ALL.into_iter().find(|priority| priority.name().eq_ignore_ascii_case(word));
+    let wrong = || {
+        let message = format!("`{PRIORITY}` must be `interactive` or `batch`.");
+        ChatError::invalid(PRIORITY, message).with_code("header_invalid")
+    };
+    named.map(Some).ok_or_else(wrong)
 }
 
 /// The client's own limit for a target.

@@ -1,5 +1,6 @@
 //! The targets of a plan are asked in turn, each as often as it makes sense, until one answers: docs/FAILOVER.md.
 
+use super::admission::{self, Place};
 use super::asking::Asking;
 use super::attempt::{self, Live, Terms};
 use super::exchange::Exchange;
@@ -42,7 +43,7 @@ pub async fn first_answer(exchange: Arc<Exchange>, plan: Plan) -> Result<Live, F
                 }
             }
             Err(Unanswered::ShutOut(failure)) => {
-                exchange.not_asked(target, &failure.error);
+                exchange.not_asked(target, Outcome::Resting, Duration::ZERO, &failure.error);
                 shut_out.get_or_insert(target);
                 told = more_useful(told, failure);
             }
@@ -121,15 +122,29 @@ impl<'a> Failover<'a> {
         self.exchange.gateway.window(self.exchange, target).is_some_and(|window| window > too_small)
     }
 
-    /// Asks one target, and again as long as that may help. `regardless`: with a key that is thought to be bad.
+    /// Asks one target when it has a place for the request. `regardless`: with a key that is thought to be bad.
     async fn ask(&mut self, target: &Target, is_last: bool, regardless: bool) -> Result<Live, Unanswered> {
+        let admitted = admission::enter(self.exchange, target, self.class, is_last, self.budget_ends).await;
+        let Place { permit, waited } = admitted.map_err(Unanswered::Failed)?;
+        let live = self.ask_admitted(target, is_last, regardless, waited).await?;
+        self.exchange.keep_place(permit);
+        Ok(live)
+    }
+
+    /// Asks one target, and again as long as that may help. `waited`: for its place.
+    async fn ask_admitted(
+        &mut self,
+        target: &Target,
+        is_last: bool,
+        regardless: bool,
+        mut waited: Duration,
+    ) -> Result<Live, Unanswered> {
         let retry = self.exchange.snapshot.retry;
         let terms = |credential| Terms {
             credential,
             deadlines: deadlines(self.exchange, self.class, target),
             budget_ends: self.budget_ends,
         };
-        let mut waited = Duration::ZERO;
         let mut retries = 0;
         let mut last: Option<Failure> = None;
         loop {
@@ -219,7 +234,7 @@ impl<'a> Failover<'a> {
             "{target} {why} and is left alone for {seconds} s. Ask again then, or name `fallbacks`; `bifrost status` shows what rests."
         );
         let error = ChatError { retry_after: Some(wait), ..ChatError::new(kind, message).with_code("target_resting") };
-        self.exchange.not_asked(target, &error);
+        self.exchange.not_asked(target, Outcome::Resting, Duration::ZERO, &error);
         Failure::new(Outcome::Resting, error)
     }
 }

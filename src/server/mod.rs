@@ -1,9 +1,11 @@
 //! The gateway at work: who may come in, what becomes of a request, and what an owner may ask.
 //!
 //! The way of a request: [`listener`] → [`gate`] (guards) → [`routes`] → [`answer`] → [`planning`] (who) →
-//! [`failover`] (in turn) → [`leave`] (key, breaker) → [`attempt`] (one call) → [`relay`] (the stream back).
+//! [`failover`] (in turn) → [`admission`] (a place) → [`leave`] (key, breaker) → [`attempt`] (one call) →
+//! [`relay`] (the stream back).
 
 mod admin;
+mod admission;
 mod answer;
 mod asking;
 mod attempt;
@@ -37,6 +39,7 @@ mod traces;
 pub use listener::BindError;
 
 use crate::config::{ConfigError, Inputs, Snapshot, Watch, state};
+use crate::limit::Admission;
 use crate::local::LocalMode;
 use crate::observe::Observer;
 use crate::provider::{MLX_LOCAL, Provider};
@@ -80,6 +83,8 @@ pub struct Gateway {
     pub supervision: Supervision,
     /// How each target is doing.
     pub conditions: Conditions,
+    /// Who is in flight at each target, and who waits.
+    pub admission: Admission,
     /// The keys in use.
     pub keys: ArcSwap<KeyPools>,
     registry: ArcSwapOption<Registry>,
@@ -104,9 +109,6 @@ pub enum StartError {
     /// A key of `[server] api_keys` is not to be had; without it everybody or nobody could ask.
     #[error("a key of [server] api_keys could not be had: {0}")]
     ClientKey(#[from] SecretError),
-    /// The HTTP client could not be built.
-    #[error("the HTTP client could not be built: {0}")]
-    Client(#[from] reqwest::Error),
     /// The token of the admin API could not be written.
     #[error("the admin token could not be written: {0}")]
     AdminToken(#[from] std::io::Error),
@@ -146,7 +148,7 @@ impl Gateway {
     async fn new(inputs: Inputs, snapshot: Snapshot, observer: Observer) -> Result<Self, StartError> {
         let switched = state::read_local_only(&inputs.paths);
         let mode = LocalMode::new(snapshot.local.only, switched);
-        let clients = Clients::new(mode.is_on())?;
+        let clients = Clients::new(mode.is_on());
         observer.set_local_only(mode.is_on());
         let client_keys = resolve_client_keys(&snapshot).await?;
         let admin_token = admin::write_token(&inputs.paths)?;
@@ -168,6 +170,7 @@ impl Gateway {
             directory,
             supervision,
             conditions: Conditions::default(),
+            admission: Admission::default(),
             keys,
             registry,
             registry_failed: AtomicBool::new(false),

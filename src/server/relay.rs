@@ -2,15 +2,21 @@
 
 use crate::chat::{ChatError, Collector, DialectId, ErrorKind, Event, Losses, Usage};
 use crate::dialect::openai_chat::usage_chunk;
-use crate::dialect::{self, StreamDecoder, StreamEncoder, StreamOptions};
+use crate::dialect::{self, Dialect, StreamDecoder, StreamEncoder, StreamOptions};
+use crate::limit::Permit;
 use crate::upstream::{AnswerBody, Failure, Phase};
-use crate::wire::sse::{SseEvent, SseParser};
+use crate::wire::sse::{EventCutter, SseEvent, SseParser, one_line_event, write_event};
 use bytes::Bytes;
+use serde::de::IgnoredAny;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long the end of a body is waited for after the last word of its stream.
 const DRAIN: Duration = Duration::from_secs(1);
+
+/// As much is put together of what has come before the client gets it; in bytes.
+const ENOUGH: usize = 16 * 1024;
 
 /// What was seen of a stream while it was passed on.
 #[derive(Debug, Default)]
@@ -19,7 +25,7 @@ pub struct Seen {
     pub usage: Option<Usage>,
     /// What ended the stream early.
     pub error: Option<ChatError>,
-    /// Events of the provider's that could not be read.
+    /// Events of the provider's that could not be read and were left out.
     pub skipped: usize,
     /// What the client's dialect could not say.
     pub losses: Losses,
@@ -34,14 +40,19 @@ pub struct Seen {
 /// How the provider's bytes become the client's.
 enum Manner {
     /// The same dialect: whole events pass as they are.
-    Pass {
-        parser: SseParser,
-        /// The gateway asked for usage, the client did not.
-        hide_usage: bool,
-        frame: Frame,
-    },
+    Pass(Passage),
     /// Another dialect: decoded and encoded again.
     Translate,
+}
+
+/// The way of events that pass as they are.
+struct Passage {
+    cutter: EventCutter,
+    /// Where the events of the run end that is on its way.
+    ends: Vec<usize>,
+    /// The gateway asked for usage, the client did not.
+    hide_usage: bool,
+    frame: Frame,
 }
 
 /// How a passed event is framed for the client.
@@ -56,24 +67,63 @@ enum Frame {
 }
 
 impl Frame {
-    fn write(&mut self, raw: &[u8], data: Option<&str>, out: &mut Vec<u8>) {
-        match (self, data) {
-            (Self::Event, _) => out.extend_from_slice(raw),
-            (Self::Element { .. }, None) => {}
-            (Self::Element { open }, Some(data)) => {
-                out.extend_from_slice(if *open { b",\r\n" } else { b"[" });
-                out.extend_from_slice(data.as_bytes());
+    fn write(&mut self, event: Bytes, out: &mut Ready) {
+        match self {
+            Self::Event => out.push(event),
+            Self::Element { open } => {
+                let Some(data) = read_event(&event).and_then(|event| event.data) else { return };
+                out.extend(if *open { b",\r\n" } else { b"[" });
+                out.extend(data.as_bytes());
                 *open = true;
             }
         }
     }
 
-    fn close(&mut self, out: &mut Vec<u8>) {
+    fn close(&mut self, out: &mut Ready) {
         match self {
             Self::Event => {}
-            Self::Element { open: true } => out.push(b']'),
-            Self::Element { open: false } => out.extend_from_slice(b"[]"),
+            Self::Element { open: true } => out.extend(b"]"),
+            Self::Element { open: false } => out.extend(b"[]"),
         }
+    }
+}
+
+/// Bytes that are ready for the client: a piece as the network gave it, or several put together.
+#[derive(Default)]
+struct Ready {
+    piece: Bytes,
+    joined: Vec<u8>,
+}
+
+impl Ready {
+    fn len(&self) -> usize {
+        self.piece.len() + self.joined.len()
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        if self.len() == 0 {
+            self.piece = piece;
+        } else {
+            self.extend(&piece);
+        }
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        self.joined().extend_from_slice(bytes);
+    }
+
+    /// Everything in one buffer, to write behind it.
+    fn joined(&mut self) -> &mut Vec<u8> {
+        if !self.piece.is_empty() {
+            // Where two pieces come at once, more do.
+            self.joined.reserve(ENOUGH / 4);
+            self.joined.extend_from_slice(&std::mem::take(&mut self.piece));
+        }
+        &mut self.joined
+    }
+
+    fn take(&mut self) -> Bytes {
+        if self.joined.is_empty() { std::mem::take(&mut self.piece) } else { std::mem::take(&mut self.joined).into() }
     }
 }
 
@@ -81,13 +131,14 @@ impl Frame {
 pub struct Relay {
     body: AnswerBody,
     ingress: DialectId,
+    upstream: &'static dyn Dialect,
     manner: Manner,
     decoder: Box<dyn StreamDecoder>,
     encoder: Box<dyn StreamEncoder>,
     /// Puts the answer together where somebody wants to learn from it.
     collector: Option<Collector>,
     events: Vec<Event>,
-    ready: Vec<u8>,
+    ready: Ready,
     ended: bool,
     idle: Duration,
     idle_deadline: Instant,
@@ -115,19 +166,22 @@ impl Relay {
     pub fn new(body: AnswerBody, options: &RelayOptions) -> Self {
         let manner = if options.upstream == options.ingress {
             let frame = if options.stream.json_array { Frame::Element { open: false } } else { Frame::Event };
-            Manner::Pass { parser: SseParser::new(), hide_usage: options.hide_usage, frame }
+            let (cutter, hide_usage) = (EventCutter::default(), options.hide_usage);
+            Manner::Pass(Passage { cutter, ends: Vec::new(), hide_usage, frame })
         } else {
             Manner::Translate
         };
+        let upstream = dialect::get(options.upstream);
         Self {
             body,
             ingress: options.ingress,
+            upstream,
             manner,
-            decoder: dialect::get(options.upstream).decoder(),
+            decoder: upstream.decoder(),
             encoder: dialect::get(options.ingress).encoder(&options.stream),
             collector: options.collect.then(Collector::default),
             events: Vec::new(),
-            ready: Vec::new(),
+            ready: Ready::default(),
             ended: false,
             idle: options.idle,
             idle_deadline: Instant::now() + options.idle,
@@ -142,7 +196,7 @@ impl Relay {
     pub async fn until_content(&mut self, deadline: Instant, phase: Phase) -> Result<(), Failure> {
         while self.seen.first_content.is_none() && !self.ended {
             match self.body.chunk(deadline, phase).await? {
-                Some(bytes) => self.take(&bytes),
+                Some(bytes) => self.take(bytes),
                 None => self.end(),
             }
             if let Some(error) = self.seen.error.take() {
@@ -153,31 +207,32 @@ impl Relay {
         Ok(())
     }
 
-    /// The next bytes for the client; `None` at the end. May be dropped and called again.
-    pub async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            if !self.ready.is_empty() {
-                return Some(Bytes::from(std::mem::take(&mut self.ready)));
-            }
-            if self.ended {
-                return None;
-            }
-            match self.body.chunk(self.idle_deadline, Phase::Idle).await {
-                Ok(Some(bytes)) => {
+    /// The next bytes for the client, as many as are there; `None` at the end.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        while !self.ended && self.ready.len() < ENOUGH {
+            match self.body.poll_chunk(cx, self.idle_deadline, Phase::Idle) {
+                Poll::Ready(Ok(Some(bytes))) => {
                     self.idle_deadline = Instant::now() + self.idle;
-                    self.take(&bytes);
+                    self.take(bytes);
                 }
-                Ok(None) => self.end(),
-                Err(failure) => self.fail(failure.error),
+                Poll::Ready(Ok(None)) => self.end(),
+                Poll::Ready(Err(failure)) => self.fail(failure.error),
+                Poll::Pending if self.ready.len() == 0 => return Poll::Pending,
+                Poll::Pending => break,
             }
         }
+        Poll::Ready(Some(self.ready.take()).filter(|bytes| !bytes.is_empty()))
     }
 
-    /// Reads on for a moment after the last word, so that the connection can be used again.
-    pub fn drain(self) {
+    /// Reads on for a moment after the last word, so that the connection can be used again. `place` is free after that: a
+    /// provider that counts its requests still counts this one.
+    pub fn drain(self, place: Option<Permit>) {
         let mut body = self.body;
         let deadline = Instant::now() + DRAIN;
-        tokio::spawn(async move { while let Ok(Some(_)) = body.chunk(deadline, Phase::Idle).await {} });
+        tokio::spawn(async move {
+            while let Ok(Some(_)) = body.chunk(deadline, Phase::Idle).await {}
+            drop(place);
+        });
     }
 
     /// A sign of life in the client's dialect, to be sent between two pieces.
@@ -197,28 +252,67 @@ impl Relay {
         self.collector.take()?.finish().ok()
     }
 
-    fn take(&mut self, bytes: &[u8]) {
+    fn take(&mut self, bytes: Bytes) {
         self.seen.bytes += bytes.len() as u64;
-        let Manner::Pass { parser, .. } = &mut self.manner else {
-            self.decoder.push(bytes, &mut self.events);
+        let Manner::Pass(passage) = &mut self.manner else {
+            self.decoder.push(&bytes, &mut self.events);
             self.digest();
             return self.end_if_complete();
         };
-        if parser.push(bytes).is_err() {
-            self.fail(ChatError::new(ErrorKind::Upstream, "The provider sent an event that is too large to be one."));
-            return;
-        }
-        while let Some(event) = self.next_whole_event() {
-            self.pass(&event);
-            if self.ended {
-                // The provider's own error event was passed on and is the last one.
-                if let Manner::Pass { frame, .. } = &mut self.manner {
-                    frame.close(&mut self.ready);
-                }
-                return;
+        let mut ends = std::mem::take(&mut passage.ends);
+        match passage.cutter.cut(bytes, &mut ends) {
+            Ok(run) => self.pass_all(&run, &ends),
+            Err(_) => {
+                self.fail(ChatError::new(
+                    ErrorKind::Upstream,
+                    "The provider sent an event that is too large to be one.",
+                ));
             }
         }
+        if let Manner::Pass(passage) = &mut self.manner {
+            ends.clear();
+            passage.ends = ends;
+        }
         self.end_if_complete();
+    }
+
+    /// Passes a run of events on. Those that need no second look go together, as one piece.
+    fn pass_all(&mut self, run: &Bytes, ends: &[usize]) {
+        let (mut passed, mut start) = (0, 0);
+        for end in ends.iter().copied() {
+            if !self.is_mere_content(&run[start..end]) {
+                self.write(run.slice(passed..start));
+                self.pass(run.slice(start..end));
+                passed = end;
+                if self.ended {
+                    // The provider's own error event was passed on and is the last one.
+                    if let Manner::Pass(passage) = &mut self.manner {
+                        passage.frame.close(&mut self.ready);
+                    }
+                    return;
+                }
+            }
+            start = end;
+        }
+        self.write(run.slice(passed..start));
+    }
+
+    /// True for an event of which nothing but its being JSON has to be known.
+    fn is_mere_content(&self, raw: &[u8]) -> bool {
+        self.seen.first_content.is_some()
+            && matches!(&self.manner, Manner::Pass(Passage { frame: Frame::Event, .. }))
+            && one_line_event(raw).is_some_and(|event| {
+                self.upstream.is_mere_content(&event)
+                    && event.data.is_some_and(|data| serde_json::from_slice::<IgnoredAny>(data).is_ok())
+            })
+    }
+
+    fn write(&mut self, events: Bytes) {
+        if let Manner::Pass(passage) = &mut self.manner
+            && !events.is_empty()
+        {
+            passage.frame.write(events, &mut self.ready);
+        }
     }
 
     /// A provider that has said its last word may be slow to close; the client does not wait for that.
@@ -228,27 +322,29 @@ impl Relay {
         }
     }
 
-    fn next_whole_event(&mut self) -> Option<SseEvent> {
-        match &mut self.manner {
-            Manner::Pass { parser, .. } => parser.next_event(),
-            Manner::Translate => None,
-        }
-    }
-
-    fn pass(&mut self, event: &SseEvent) {
-        self.decoder.push(&event.raw, &mut self.events);
-        if let Manner::Pass { hide_usage, frame, .. } = &mut self.manner
-            && !(*hide_usage && usage_chunk::is_usage_only(event))
-        {
-            frame.write(&event.raw, event.data.as_deref(), &mut self.ready);
+    /// Decodes an event and passes it on, unless it is not for the client or no event at all.
+    fn pass(&mut self, raw: Bytes) {
+        self.decoder.push(&raw, &mut self.events);
+        let is_error = self.events.iter().any(|event| matches!(event, Event::Error(_)));
+        let decoded = self.events.len();
+        self.events.retain(|event| !matches!(event, Event::Skipped { .. }));
+        if self.events.len() < decoded && !is_error && read_event(&raw).is_some_and(|event| is_malformed(&event)) {
+            self.seen.skipped += 1;
+        } else if !(self.hides_usage() && read_event(&raw).is_some_and(|event| usage_chunk::is_usage_only(&event))) {
+            self.write(raw);
         }
         self.digest();
+    }
+
+    fn hides_usage(&self) -> bool {
+        matches!(self.manner, Manner::Pass(Passage { hide_usage: true, .. }))
     }
 
     /// Looks at the decoded events, and writes them to a client of another dialect.
     fn digest(&mut self) {
         let translates = matches!(self.manner, Manner::Translate);
-        for event in std::mem::take(&mut self.events) {
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
             if let Some(collector) = &mut self.collector {
                 collector.push(&event);
             }
@@ -266,54 +362,66 @@ impl Relay {
                 _ => {}
             }
             if translates {
-                self.encoder.encode(&event, &mut self.ready, &mut self.seen.losses);
+                self.encoder.encode(&event, self.ready.joined(), &mut self.seen.losses);
             }
             if self.ended {
-                return;
+                break;
             }
         }
+        // Its memory is used again.
+        self.events = events;
     }
 
     /// The provider closed the stream.
     fn end(&mut self) {
         let last = match &mut self.manner {
-            Manner::Pass { parser, .. } => parser.finish(),
+            Manner::Pass(passage) => passage.cutter.finish(),
             Manner::Translate => None,
         };
-        if let Some(event) = &last {
-            self.decoder.push(&event.raw, &mut self.events);
+        if let Some(last) = last {
+            // The server left the last blank line out; the client gets it.
+            self.pass([last.trim_ascii_end(), b"\n\n"].concat().into());
+            if self.ended {
+                return;
+            }
         }
         self.decoder.finish(&mut self.events);
         self.digest();
         self.ended = true;
-        let Manner::Pass { frame, .. } = &mut self.manner else {
-            if self.seen.error.is_none() {
-                self.encoder.finish(&mut self.ready, &mut self.seen.losses);
-            }
-            return;
-        };
-        if let Some(error) = self.seen.error.clone() {
+        match (&mut self.manner, self.seen.error.clone()) {
+            (Manner::Translate, None) => self.encoder.finish(self.ready.joined(), &mut self.seen.losses),
+            (Manner::Translate, Some(_)) => {}
+            (Manner::Pass(passage), None) => passage.frame.close(&mut self.ready),
             // The provider sent no bytes for it.
-            return self.fail(error);
+            (Manner::Pass(_), Some(error)) => self.fail(error),
         }
-        if let Some(event) = last {
-            // The server left the last blank line out; the client gets it.
-            let raw = [event.raw.trim_ascii_end(), b"\n\n"].concat();
-            frame.write(&raw, event.data.as_deref(), &mut self.ready);
-        }
-        frame.close(&mut self.ready);
     }
 
     /// Ends the stream with an error event in the client's dialect.
     fn fail(&mut self, error: ChatError) {
-        if let Manner::Pass { frame: frame @ Frame::Element { .. }, .. } = &mut self.manner {
+        if let Manner::Pass(Passage { frame: frame @ Frame::Element { .. }, .. }) = &mut self.manner {
             let (_, body) = dialect::get(self.ingress).write_error(&error);
-            frame.write(&[], Some(&String::from_utf8_lossy(&body)), &mut self.ready);
+            let mut event = Vec::with_capacity(body.len() + 8);
+            write_event(None, &body, &mut event);
+            frame.write(event.into(), &mut self.ready);
             frame.close(&mut self.ready);
         } else {
-            self.encoder.encode(&Event::Error(error.clone()), &mut self.ready, &mut self.seen.losses);
+            self.encoder.encode(&Event::Error(error.clone()), self.ready.joined(), &mut self.seen.losses);
         }
         self.seen.error = Some(error);
         self.ended = true;
     }
+}
+
+/// The one event that `raw` is.
+fn read_event(raw: &[u8]) -> Option<SseEvent> {
+    let mut parser = SseParser::new();
+    parser.push(raw).ok()?;
+    parser.next_event().or_else(|| parser.finish())
+}
+
+/// Data that is neither JSON nor a terminal marker.
+fn is_malformed(event: &SseEvent) -> bool {
+    let data = event.data.as_deref().map_or("", str::trim);
+    !data.is_empty() && data != "[DONE]" && serde_json::from_str::<IgnoredAny>(data).is_err()
 }

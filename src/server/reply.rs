@@ -28,6 +28,10 @@ pub const FALLBACK: HeaderName = HeaderName::from_static("x-bifrost-fallback");
 pub const SUBSTITUTED: HeaderName = HeaderName::from_static("x-bifrost-substituted");
 /// What the translation could not carry.
 pub const LOSS: HeaderName = HeaderName::from_static("x-bifrost-loss");
+/// The place in the queue of a busy target when the request came; not there when it did not wait.
+pub const QUEUE_POSITION: HeaderName = HeaderName::from_static("x-bifrost-queue-position");
+/// How long the request waited for a place, in milliseconds; not there when it did not wait.
+pub const QUEUE_MS: HeaderName = HeaderName::from_static("x-bifrost-queue-ms");
 /// The gateway's own share of the time, in microseconds.
 pub const OVERHEAD: HeaderName = HeaderName::from_static("x-bifrost-overhead-us");
 /// The provider's own id of the request.

@@ -6,7 +6,7 @@ use super::surroundings::Surroundings;
 use crate::chat::{ChatError, ErrorKind};
 use crate::local::launchctl::LaunchctlError;
 use crate::local::supervisor::{Action, Input, Look, Observation, Pace, State, Status, Step, Supervisor, Trial};
-use crate::local::{LocalServer, health::Bodies, proof};
+use crate::local::{LocalServer, ServerKind, health::Bodies, proof};
 use crate::observe::Event;
 use crate::provider::listing::{self, ListedModel};
 use crate::provider::{Deadlines, MLX_LOCAL, ModelList, Provider};
@@ -136,7 +136,8 @@ pub fn trial_of(failure: &Failure) -> Option<Trial> {
         | Outcome::ContentFilter
         | Outcome::ContextTooLong
         | Outcome::ModelNotFound
-        | Outcome::Resting => None,
+        | Outcome::Resting
+        | Outcome::Busy => None,
     }
 }
 
@@ -223,6 +224,9 @@ impl Gateway {
         let (look, listed) = self.look_through(provider).await;
         match (&look, listed) {
             (Look::Server(server), Some(models)) => {
+                if server.kind == ServerKind::LlamaSwap {
+                    self.admission.observed(provider, &server.loaded);
+                }
                 self.directory.local_answered(provider, Ok((server.clone(), models)));
             }
             // What was listed before stays true while it is only slow.

@@ -1,21 +1,34 @@
 //! One HTTP call to a provider, under its deadlines.
 
-use super::client::{Clients, Destination, LocalUrlError};
+use super::client::{Clients, LocalUrlError};
+use super::connect::{ConnectError, root_cause};
+use super::connection::Connection;
+use super::deadline::{Limits, timed_out};
+use super::origin::{Lease, Origin};
 use super::outcome::{Failure, Outcome, Phase};
 use crate::chat::{ChatError, ErrorKind};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode};
-use std::error::Error as _;
-use std::future::Future;
+use http::header::{ACCEPT, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 /// A whole answer larger than this is an error of the provider's; in bytes.
 const MAX_ANSWER: usize = 512 * 1024 * 1024;
 
 /// What is suggested to a client whose provider cannot be reached.
 const RETRY_UNREACHABLE: Duration = Duration::from_secs(5);
+
+/// Who asks; some hosts refuse whoever does not say.
+const BIFROST: HeaderValue = HeaderValue::from_static(concat!("bifrost/", env!("CARGO_PKG_VERSION")));
 
 /// One call, ready to be sent.
 #[derive(Debug)]
@@ -47,6 +60,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// Headers.
     pub headers: HeaderMap,
+    /// A connection that had waited turned out to be dead, and the call was sent again over a new one.
+    pub reconnected: bool,
     /// The rest.
     pub body: AnswerBody,
 }
@@ -54,9 +69,17 @@ pub struct Answer {
 /// The body of an answer. Dropping it closes the connection if there is more to come, and the provider stops working.
 #[derive(Debug)]
 pub struct AnswerBody {
-    provider: String,
-    response: reqwest::Response,
-    revoked: CancellationToken,
+    limits: Limits,
+    incoming: Incoming,
+    /// Given back at the end of the body, for the next call.
+    connection: Option<(Connection, Arc<Origin>)>,
+}
+
+/// Why a call got no answer.
+enum Unreached {
+    Connect(ConnectError),
+    /// The connection ended before the head of an answer; why, in words.
+    Unanswered(String),
 }
 
 impl Call {
@@ -65,17 +88,45 @@ impl Call {
     /// # Errors
     /// Not reachable, a deadline, or forbidden by local-only mode. An error status is no error here.
     pub async fn send(self, clients: &Clients) -> Result<Answer, Failure> {
-        let Destination { client, revoked } = clients
-            .for_url(&self.url, self.connect, self.local_only)
-            .map_err(|error| forbidden(&self.provider, &error))?;
-        let request = client.request(self.method, &self.url).headers(self.headers).body(self.body);
-        let sent = under(&self.provider, &revoked, self.deadline, self.phase, request.send()).await?;
-        let response = sent.map_err(|error| unreachable(&self.provider, &self.url, &error))?;
-        Ok(Answer {
-            status: response.status(),
-            headers: response.headers().clone(),
-            body: AnswerBody { provider: self.provider, response, revoked },
-        })
+        let uri = Uri::try_from(self.url).map_err(|_| forbidden(&self.provider, &no_url()))?;
+        let origin = clients.origin(&uri, self.local_only).map_err(|error| forbidden(&self.provider, &error))?;
+        let mut request = Request::new(Full::new(self.body));
+        *request.method_mut() = self.method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = self.headers;
+        request.headers_mut().entry(USER_AGENT).or_insert(BIFROST);
+        request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        let mut limits = Limits::new(self.provider, origin.revoked());
+        let sent = limits.within(self.deadline, self.phase, exchange(&origin, request, self.connect)).await?;
+        let (response, connection, reconnected) =
+            sent.map_err(|unreached| unreachable(limits.provider(), &origin, unreached))?;
+        let (head, incoming) = response.into_parts();
+        let body = AnswerBody { limits, incoming, connection: Some((connection, origin)) };
+        Ok(Answer { status: head.status, headers: head.headers, reconnected, body })
+    }
+}
+
+/// Sends a request over a connection that waits, or a new one. A connection that waited may be dead without anybody having
+/// noticed: if it ends without a byte of an answer, the request is sent once more, over a new one.
+async fn exchange(
+    origin: &Arc<Origin>,
+    request: Request<Full<Bytes>>,
+    connect: Duration,
+) -> Result<(Response<Incoming>, Connection, bool), Unreached> {
+    let Lease { mut connection, reused } = origin.lease(connect).await.map_err(Unreached::Connect)?;
+    let again = reused.then(|| request.clone());
+    let unanswered = match connection.send(request, origin).await {
+        Ok(response) => return Ok((response, connection, false)),
+        Err(unanswered) => unanswered,
+    };
+    let Some(request) = again.filter(|_| unanswered.silent) else {
+        return Err(Unreached::Unanswered(unanswered.cause));
+    };
+    debug!(origin = ?origin.host(), cause = unanswered.cause, "an idle connection was dead; sending again over a new one");
+    let Lease { mut connection, .. } = origin.lease_new(connect).await.map_err(Unreached::Connect)?;
+    match connection.send(request, origin).await {
+        Ok(response) => Ok((response, connection, true)),
+        Err(unanswered) => Err(Unreached::Unanswered(unanswered.cause)),
     }
 }
 
@@ -85,8 +136,37 @@ impl AnswerBody {
     /// # Errors
     /// The connection broke, or nothing came until `deadline`.
     pub async fn chunk(&mut self, deadline: Instant, phase: Phase) -> Result<Option<Bytes>, Failure> {
-        let read = under(&self.provider, &self.revoked, deadline, phase, self.response.chunk()).await?;
-        read.map_err(|error| broken(&self.provider, &error))
+        poll_fn(|cx| self.poll_chunk(cx, deadline, phase)).await
+    }
+
+    /// The next piece, if it is there; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`AnswerBody::chunk`].
+    pub fn poll_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        deadline: Instant,
+        phase: Phase,
+    ) -> Poll<Result<Option<Bytes>, Failure>> {
+        let incoming = &mut self.incoming;
+        let read = loop {
+            let frame = |cx: &mut Context<'_>| Pin::new(&mut *incoming).poll_frame(cx);
+            match ready!(self.limits.poll_within(cx, deadline, phase, frame))? {
+                // Trailers are passed over: nobody asks for them.
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        break Some(data);
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Err(broken(self.limits.provider(), &error))),
+                None => break None,
+            }
+        };
+        if read.is_none() || self.incoming.is_end_stream() {
+            self.release();
+        }
+        Poll::Ready(Ok(read))
     }
 
     /// All of it.
@@ -101,51 +181,25 @@ impl AnswerBody {
         all.extend_from_slice(&second);
         while let Some(more) = self.chunk(deadline, phase).await? {
             if all.len() + more.len() > MAX_ANSWER {
-                let message = format!("{} answered with more than {MAX_ANSWER} bytes.", self.provider);
+                let message = format!("{} answered with more than {MAX_ANSWER} bytes.", self.limits.provider());
                 return Err(Failure::from_error(ChatError::new(ErrorKind::Upstream, message)));
             }
             all.extend_from_slice(&more);
         }
         Ok(all.freeze())
     }
-}
 
-/// Runs `work` until the deadline, or until the cloud is forbidden.
-async fn under<T>(
-    provider: &str,
-    revoked: &CancellationToken,
-    deadline: Instant,
-    phase: Phase,
-    work: impl Future<Output = T>,
-) -> Result<T, Failure> {
-    tokio::select! {
-        biased;
-        // First, or a provider that always has more to say would never be interrupted.
-        () = revoked.cancelled() => Err(Failure::new(
-            Outcome::Cancelled,
-            ChatError::new(
-                ErrorKind::Unavailable,
-                format!("Local-only mode was switched on while {provider} was answering; the answer was ended. Ask again: the local server will answer."),
-            )
-            .with_code("local_only_switched_on"),
-        )),
-        done = work => Ok(done),
-        () = tokio::time::sleep_until(deadline) => Err(Failure::new(Outcome::Timeout(phase), timed_out(provider, phase))),
+    /// The body has been read to its end: the connection is free.
+    fn release(&mut self) {
+        if let Some((connection, origin)) = self.connection.take() {
+            origin.give_back(connection);
+        }
     }
 }
 
-fn timed_out(provider: &str, phase: Phase) -> ChatError {
-    let what = match phase {
-        Phase::Connect => "did not take the connection in time",
-        Phase::FirstToken => "sent no first token in time",
-        Phase::Idle => "stopped in the middle of its answer",
-        Phase::WholeAnswer => "did not finish its answer in time",
-        Phase::Budget => "had not answered when the time of all attempts was used up",
-    };
-    let message = format!(
-        "{provider} {what}. Ask again, ask for a stream, or raise the limit in the config ([providers.{provider}] deadlines)."
-    );
-    ChatError::new(ErrorKind::Timeout, message).with_code("upstream_timeout")
+fn no_url() -> LocalUrlError {
+    // Without the text: a URL may hold a key.
+    LocalUrlError::Invalid("the address of the call".to_owned())
 }
 
 fn forbidden(provider: &str, error: &LocalUrlError) -> Failure {
@@ -153,57 +207,33 @@ fn forbidden(provider: &str, error: &LocalUrlError) -> Failure {
     Failure::new(Outcome::Cancelled, ChatError::new(ErrorKind::Unavailable, message).with_code("local_only"))
 }
 
-fn unreachable(provider: &str, url: &str, error: &reqwest::Error) -> Failure {
-    let host = reqwest::Url::parse(url)
-        .map_or_else(|_| String::new(), |url| format!(" at {}", url.origin().ascii_serialization()));
-    let cause = root_cause(error);
-    if error.is_connect() && error.is_timeout() {
-        return Failure::new(Outcome::Timeout(Phase::Connect), timed_out(provider, Phase::Connect));
-    }
-    let remedy = if !error.is_connect() {
-        "Ask again; if it happens again, the provider's own log tells why."
-    } else if provider == crate::provider::MLX_LOCAL {
-        "Start it (`launchctl start dev.bifrost.vllm-mlx`, or your own vllm-mlx or llama-swap) and ask again; `bifrost local status` shows when it is up."
-    } else {
-        "Check the network and the provider's base_url, then ask again."
+fn unreachable(provider: &str, origin: &Origin, unreached: Unreached) -> Failure {
+    let is_local_server = provider == crate::provider::MLX_LOCAL;
+    let (what, cause, remedy) = match unreached {
+        Unreached::Connect(ConnectError::TimedOut) => {
+            return Failure::new(Outcome::Timeout(Phase::Connect), timed_out(provider, Phase::Connect));
+        }
+        Unreached::Connect(ConnectError::Failed(cause)) => {
+            let remedy = if is_local_server {
+                "Start it (`launchctl start dev.bifrost.vllm-mlx`, or your own vllm-mlx or llama-swap) and ask again; `bifrost local status` shows when it is up."
+            } else {
+                "Check the network and the provider's base_url, then ask again."
+            };
+            ("could not be reached", cause, remedy)
+        }
+        Unreached::Unanswered(cause) => {
+            let remedy = "Ask again; if it happens again, the provider's own log tells why.";
+            ("closed the connection before it answered", cause, remedy)
+        }
     };
-    let what = if error.is_connect() { "could not be reached" } else { "closed the connection before it answered" };
-    let message = format!("{provider}{host} {what}: {cause}. {remedy}");
-    let code = if provider == crate::provider::MLX_LOCAL { "local_server_down" } else { "provider_unreachable" };
+    let message = format!("{provider} at {origin} {what}: {cause}. {remedy}");
+    let code = if is_local_server { "local_server_down" } else { "provider_unreachable" };
     let mut error = ChatError::new(ErrorKind::Unavailable, message).with_code(code);
     error.retry_after = Some(RETRY_UNREACHABLE);
     Failure::new(Outcome::Unreachable, error)
 }
 
-fn broken(provider: &str, error: &reqwest::Error) -> Failure {
+fn broken(provider: &str, error: &hyper::Error) -> Failure {
     let message = format!("{provider} broke off its answer: {}. Ask again.", root_cause(error));
     Failure::new(Outcome::UpstreamFault, ChatError::new(ErrorKind::Upstream, message).with_code("stream_cut"))
-}
-
-/// The innermost cause: the outer ones repeat the URL, which may hold a key in its query.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = match error.source() {
-        Some(source) => source,
-        None => return "the request failed".to_owned(),
-    };
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_provider_that_always_has_more_to_say_is_interrupted_all_the_same() {
-        let revoked = CancellationToken::new();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let said = under("p", &revoked, deadline, Phase::Idle, std::future::ready(1)).await;
-        assert!(matches!(said, Ok(1)));
-        revoked.cancel();
-        let said = under("p", &revoked, deadline, Phase::Idle, std::future::ready(1)).await;
-        assert!(matches!(said, Err(failure) if failure.outcome == Outcome::Cancelled));
-    }
 }

@@ -1,32 +1,14 @@
 //! Two HTTP clients. The local one reaches loopback and nothing else; the cloud one does not exist in local-only mode.
 
-use crate::provider::Deadlines;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, Url, redirect};
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use super::connect::{CloudConnector, Connector, LoopbackConnector, loopback_addresses};
+use super::origin::Origin;
+use http::Uri;
+use http::uri::{Authority, Scheme};
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
-use url_host::is_loopback;
 
-/// Idle connections are closed after this, sooner than most servers close theirs.
-const POOL_IDLE: Duration = Duration::from_secs(50);
-
-/// Who asks; some hosts refuse whoever does not say.
-const USER_AGENT: &str = concat!("bifrost/", env!("CARGO_PKG_VERSION"));
-
-/// Where a call may go, with the client that can go there.
-#[derive(Debug, Clone)]
-pub struct Destination {
-    /// The client to use.
-    pub client: Client,
-    /// Ends when the client is taken away (local-only mode was switched on); the local client's never does.
-    pub revoked: CancellationToken,
-}
-
-/// Why a URL is not for the local client.
+/// Why a URL is not to be called.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LocalUrlError {
     /// Local-only mode is on and the address is not on this machine.
@@ -35,71 +17,66 @@ pub enum LocalUrlError {
     /// It is no URL.
     #[error("`{0}` is no URL")]
     Invalid(String),
+    /// The cloud client could not be built.
+    #[error("the HTTP client could not be built: {0}")]
+    NoClient(String),
 }
 
-/// The two HTTP clients. Each is kept once per limit for connecting, because that is a property of a client.
+/// The two HTTP clients.
 #[derive(Debug)]
 pub struct Clients {
-    local: RwLock<BTreeMap<Duration, Client>>,
-    never: CancellationToken,
+    local: Client,
     /// `None` in local-only mode: then there is none, and nothing that could make one.
-    cloud: RwLock<Option<Cloud>>,
+    cloud: RwLock<Option<Arc<Cloud>>>,
+}
+
+/// The origins that one connector reaches.
+#[derive(Debug)]
+struct Client {
+    connector: Arc<dyn Connector>,
+    revoked: Option<CancellationToken>,
+    http: RwLock<HashMap<Authority, Arc<Origin>>>,
+    https: RwLock<HashMap<Authority, Arc<Origin>>>,
 }
 
 #[derive(Debug, Default)]
 struct Cloud {
     /// Built at the first use: reading the system's certificates takes a while.
-    clients: BTreeMap<Duration, Client>,
+    client: OnceLock<Result<Client, String>>,
     revoked: CancellationToken,
 }
 
 impl Clients {
     /// The clients; without a cloud one if `local_only`.
-    ///
-    /// # Errors
-    /// The local client could not be built (out of file descriptors or the like).
-    pub fn new(local_only: bool) -> Result<Self, reqwest::Error> {
-        // Both clients take TLS from here; a second call in one process (tests) finds it installed already.
+    pub fn new(local_only: bool) -> Self {
+        // TLS takes its ciphers from here; a second call in one process (tests) finds it installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let connect = Deadlines::LOCAL.connect;
-        Ok(Self {
-            local: RwLock::new(BTreeMap::from([(connect, build_local(connect)?)])),
-            never: CancellationToken::new(),
-            cloud: RwLock::new((!local_only).then(Cloud::default)),
-        })
+        Self {
+            local: Client::new(Arc::new(LoopbackConnector), None),
+            cloud: RwLock::new((!local_only).then(Arc::default)),
+        }
     }
 
-    /// The client that may go to `url` and gives up connecting after `connect`; `local_only` is the wish of one request.
+    /// The origin of `uri`, with the client that can go there; `local_only` is the wish of one request.
     ///
     /// # Errors
-    /// The address is not on this machine, and local-only mode is on or wished for.
-    pub fn for_url(&self, url: &str, connect: Duration, local_only: bool) -> Result<Destination, LocalUrlError> {
-        let parsed = Url::parse(url).map_err(|_| LocalUrlError::Invalid(url.to_owned()))?;
-        let failed = |error: reqwest::Error| LocalUrlError::Invalid(error.to_string());
-        if is_loopback(&parsed) {
-            let known = self.local.read().unwrap_or_else(PoisonError::into_inner).get(&connect).cloned();
-            let client = match known {
-                Some(client) => client,
-                None => {
-                    let mut clients = self.local.write().unwrap_or_else(PoisonError::into_inner);
-                    get_or_build(&mut clients, connect, build_local).map_err(failed)?
-                }
-            };
-            return Ok(Destination { client, revoked: self.never.clone() });
+    /// The address is not on this machine, and local-only mode is on or wished for; or it is none.
+    pub fn origin(&self, uri: &Uri, local_only: bool) -> Result<Arc<Origin>, LocalUrlError> {
+        let invalid = || LocalUrlError::Invalid(uri.to_string());
+        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else { return Err(invalid()) };
+        if let Some(known) = self.local.known(scheme, authority) {
+            return Ok(known);
         }
-        let not_local = || LocalUrlError::NotLocal(parsed.host_str().unwrap_or("the address").to_owned());
+        if !loopback_addresses(authority.host()).is_empty() {
+            return self.local.learn(scheme, authority).ok_or_else(invalid);
+        }
+        let not_local = || LocalUrlError::NotLocal(authority.host().to_owned());
         if local_only {
             return Err(not_local());
         }
-        if let Some(cloud) = &*self.cloud.read().unwrap_or_else(PoisonError::into_inner)
-            && let Some(client) = cloud.clients.get(&connect)
-        {
-            return Ok(Destination { client: client.clone(), revoked: cloud.revoked.clone() });
-        }
-        let mut cloud = self.cloud.write().unwrap_or_else(PoisonError::into_inner);
-        let cloud = cloud.as_mut().ok_or_else(not_local)?;
-        let client = get_or_build(&mut cloud.clients, connect, build_cloud).map_err(failed)?;
-        Ok(Destination { client, revoked: cloud.revoked.clone() })
+        let cloud = self.cloud.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(not_local)?;
+        let client = cloud.client().map_err(|cause| LocalUrlError::NoClient(cause.clone()))?;
+        client.known(scheme, authority).or_else(|| client.learn(scheme, authority)).ok_or_else(invalid)
     }
 
     /// Switches local-only mode. On: the cloud client is dropped with its connections and what runs through it ends.
@@ -115,67 +92,44 @@ impl Clients {
     }
 }
 
-fn get_or_build(
-    clients: &mut BTreeMap<Duration, Client>,
-    connect: Duration,
-    build: fn(Duration) -> Result<Client, reqwest::Error>,
-) -> Result<Client, reqwest::Error> {
-    match clients.entry(connect) {
-        Entry::Occupied(known) => Ok(known.get().clone()),
-        Entry::Vacant(place) => Ok(place.insert(build(connect)?).clone()),
+impl Cloud {
+    fn client(&self) -> Result<&Client, &String> {
+        let build = || {
+            let connector = CloudConnector::new().map_err(|error| error.to_string())?;
+            Ok(Client::new(Arc::new(connector), Some(self.revoked.clone())))
+        };
+        self.client.get_or_init(build).as_ref()
     }
 }
 
-fn build_local(connect: Duration) -> Result<Client, reqwest::Error> {
-    Client::builder()
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .user_agent(USER_AGENT)
-        .dns_resolver(Arc::new(LoopbackResolver))
-        .tls_certs_only([])
-        .http1_only()
-        .tcp_nodelay(true)
-        .connect_timeout(connect)
-        .pool_idle_timeout(POOL_IDLE)
-        .build()
-}
-
-fn build_cloud(connect: Duration) -> Result<Client, reqwest::Error> {
-    Client::builder()
-        // A redirect could carry a key to another host.
-        .redirect(redirect::Policy::none())
-        .user_agent(USER_AGENT)
-        .tcp_nodelay(true)
-        .connect_timeout(connect)
-        .pool_idle_timeout(POOL_IDLE)
-        .build()
-}
-
-/// Knows one name.
-struct LoopbackResolver;
-
-impl Resolve for LoopbackResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let known = name.as_str().eq_ignore_ascii_case("localhost");
-        Box::pin(async move {
-            if !known {
-                return Err("only localhost can be reached by the local client".into());
-            }
-            let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-            Ok(Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
-        })
+impl Client {
+    fn new(connector: Arc<dyn Connector>, revoked: Option<CancellationToken>) -> Self {
+        Self { connector, revoked, http: RwLock::default(), https: RwLock::default() }
     }
-}
 
-mod url_host {
-    use reqwest::Url;
+    fn known(&self, scheme: &Scheme, authority: &Authority) -> Option<Arc<Origin>> {
+        let origins = self.origins(scheme)?.read().unwrap_or_else(PoisonError::into_inner);
+        origins.get(authority).cloned()
+    }
 
-    /// A literal loopback address, or `localhost`.
-    pub fn is_loopback(url: &Url) -> bool {
-        let Some(host) = url.host_str() else { return false };
-        let literal = host.trim_start_matches('[').trim_end_matches(']');
-        literal.eq_ignore_ascii_case("localhost")
-            || literal.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    /// `None` for a URL that is not HTTP's.
+    fn learn(&self, scheme: &Scheme, authority: &Authority) -> Option<Arc<Origin>> {
+        let mut origins = self.origins(scheme)?.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = origins.get(authority) {
+            return Some(Arc::clone(known));
+        }
+        let connector = Arc::clone(&self.connector);
+        let origin = Arc::new(Origin::new(scheme.clone(), authority.clone(), connector, self.revoked.clone())?);
+        origins.insert(authority.clone(), Arc::clone(&origin));
+        Some(origin)
+    }
+
+    fn origins(&self, scheme: &Scheme) -> Option<&RwLock<HashMap<Authority, Arc<Origin>>>> {
+        match scheme.as_str() {
+            "http" => Some(&self.http),
+            "https" => Some(&self.https),
+            _ => None,
+        }
     }
 }
 
@@ -183,31 +137,36 @@ mod url_host {
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_loopback_is_local() {
-        for url in ["http://127.0.0.1:11434", "http://localhost:1/v1", "http://[::1]:8080", "http://127.8.9.1/"] {
-            assert!(is_loopback(&Url::parse(url).unwrap()), "{url}");
-        }
-        for url in ["http://localhost.evil.com", "http://10.0.0.1", "http://[::ffff:10.0.0.1]", "http://example.com"] {
-            assert!(!is_loopback(&Url::parse(url).unwrap()), "{url}");
-        }
+    fn cloud(clients: &Clients, local_only: bool) -> Result<Arc<Origin>, LocalUrlError> {
+        clients.origin(&Uri::from_static("https://192.0.2.1/"), local_only)
     }
 
-    fn cloud(clients: &Clients, local_only: bool) -> Result<Destination, LocalUrlError> {
-        clients.for_url("https://192.0.2.1/", Deadlines::CLOUD.connect, local_only)
+    fn is_revoked(origin: &Origin) -> bool {
+        origin.revoked().unwrap().is_cancelled()
     }
 
     #[test]
     fn local_only_takes_the_cloud_client_away_and_ends_what_runs_through_it() {
-        let clients = Clients::new(false).unwrap();
+        let clients = Clients::new(false);
         let before = cloud(&clients, false).unwrap();
-        assert!(!before.revoked.is_cancelled());
+        assert!(!is_revoked(&before));
         assert!(matches!(cloud(&clients, true), Err(LocalUrlError::NotLocal(_))));
         clients.set_local_only(true);
-        assert!(before.revoked.is_cancelled());
+        assert!(is_revoked(&before));
         assert!(matches!(cloud(&clients, false), Err(LocalUrlError::NotLocal(_))));
-        assert!(clients.for_url("http://127.0.0.1:1/", Deadlines::LOCAL.connect, false).is_ok());
+        let local = clients.origin(&Uri::from_static("http://127.0.0.1:1/"), true).unwrap();
+        assert!(local.revoked().is_none());
         clients.set_local_only(false);
-        assert!(!cloud(&clients, false).unwrap().revoked.is_cancelled());
+        assert!(!is_revoked(&cloud(&clients, false).unwrap()));
+    }
+
+    #[test]
+    fn an_origin_is_kept_once() {
+        let clients = Clients::new(true);
+        let origin = |url: &'static str| clients.origin(&Uri::from_static(url), true);
+        assert!(Arc::ptr_eq(&origin("http://localhost:1/a").unwrap(), &origin("http://localhost:1/b?c").unwrap()));
+        assert!(!Arc::ptr_eq(&origin("http://localhost:1/a").unwrap(), &origin("http://localhost:2/a").unwrap()));
+        assert!(matches!(origin("ftp://localhost/"), Err(LocalUrlError::Invalid(_))));
+        assert!(matches!(origin("/v1"), Err(LocalUrlError::Invalid(_))));
     }
 }

@@ -3,10 +3,15 @@
 pub mod auth;
 mod call;
 mod client;
+mod connect;
+mod connection;
+mod deadline;
+mod origin;
 mod outcome;
 mod retry_after;
 
 pub use call::{Answer, AnswerBody, Call};
-pub use client::{Clients, Destination, LocalUrlError};
+pub use client::{Clients, LocalUrlError};
+pub use deadline::Alarm;
 pub use outcome::{Disposition, Failure, KeyFate, OriginalError, Outcome, Phase, Verdict};
 pub use retry_after::{limit_reset, retry_after};

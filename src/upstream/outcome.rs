@@ -37,6 +37,8 @@ pub enum Outcome {
     ModelNotFound,
     /// It was not asked: it is left alone for now, because it failed or asked for a rest.
     Resting,
+    /// It was not asked: it had no place for the request, or not in time.
+    Busy,
 }
 
 /// Which deadline passed.
@@ -110,7 +112,8 @@ impl Outcome {
             // Who was silent once is not asked again by the same request.
             Self::Timeout(Phase::Connect | Phase::FirstToken | Phase::WholeAnswer)
             | Self::ModelNotFound
-            | Self::Resting => Disposition::TryNext,
+            | Self::Resting
+            | Self::Busy => Disposition::TryNext,
             Self::ContextTooLong => Disposition::TryLarger,
         }
     }
@@ -131,7 +134,8 @@ impl Outcome {
             | Self::ContentFilter
             | Self::ContextTooLong
             | Self::ModelNotFound
-            | Self::Resting => KeyFate::Stays,
+            | Self::Resting
+            | Self::Busy => KeyFate::Stays,
         }
     }
 
@@ -150,7 +154,9 @@ impl Outcome {
             | Self::UpstreamFault
             | Self::Unreachable
             | Self::Timeout(Phase::Connect | Phase::FirstToken | Phase::Idle | Phase::WholeAnswer) => Verdict::Failed,
-            Self::RateLimited | Self::Timeout(Phase::Budget) | Self::Cancelled | Self::Resting => Verdict::Unknown,
+            Self::RateLimited | Self::Timeout(Phase::Budget) | Self::Cancelled | Self::Resting | Self::Busy => {
+                Verdict::Unknown
+            }
         }
     }
 
@@ -160,7 +166,7 @@ impl Outcome {
             // The client can do something about its request.
             Self::ContextTooLong | Self::ClientFault | Self::ContentFilter | Self::Cancelled | Self::Ok => 6,
             // It knows when to come back.
-            Self::RateLimited => 5,
+            Self::RateLimited | Self::Busy => 5,
             // The user can do something about the account.
             Self::Quota => 4,
             Self::Auth | Self::Forbidden => 3,
@@ -192,6 +198,7 @@ impl Outcome {
             Self::ContextTooLong => "context_too_long",
             Self::ModelNotFound => "model_not_found",
             Self::Resting => "resting",
+            Self::Busy => "busy",
         }
     }
 
@@ -323,7 +330,7 @@ mod tests {
             .collect();
         let told: Vec<[String; 4]> =
             rows.iter().map(|cells| [0, 2, 3, 4].map(|place| cells[place].to_owned())).collect();
-        let expected: Vec<[String; 4]> = ALL.into_iter().chain([Outcome::Resting]).map(row).collect();
+        let expected: Vec<[String; 4]> = ALL.into_iter().chain([Outcome::Resting, Outcome::Busy]).map(row).collect();
         assert_eq!(told, expected);
     }
 

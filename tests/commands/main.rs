@@ -211,6 +211,10 @@ fn status_shows_everything_at_one_glance() {
             { "model": "coding", "targets": [{ "provider": "mlx-local", "model": "org/tiny" }, { "provider": "groq", "model": "l" }] },
             { "model": "research", "targets": [] },
         ],
+        "queues": [
+            { "provider": "mlx-local", "model": "org/tiny", "limit": 4, "in_flight": 4, "waiting": { "interactive": 2, "batch": 0 } },
+            { "provider": "openai", "model": "gpt", "limit": null, "in_flight": 7, "waiting": { "interactive": 0, "batch": 0 } },
+        ],
     });
     let gateway = FakeGateway::start([("GET /admin/status", Reply::json(200, status))]);
     insta::assert_snapshot!(run(&gateway, &["status"]));

@@ -3,6 +3,7 @@
 //! (`own`) it loses nothing at all.
 
 mod golden;
+mod passage;
 mod own {
     mod anthropic;
     mod gemini;

@@ -141,6 +141,20 @@ fn what_is_wrong_in_itself_is_said_at_its_place() {
             "2:1: providers.openai.deadlines.connect: 0 would leave no time at all",
         ),
         (
+            "[providers.openai.limits]\nin_flight = 0",
+            "2:1: providers.openai.limits.in_flight: 0 would let nothing through",
+        ),
+        (
+            "[providers.openai.limits]\nin_flight = 1\nqueue = 10001",
+            "3:1: providers.openai.limits.queue: expected a whole number from 0 to 10000",
+        ),
+        ("[providers.mlx-local.limits]\nqueue_timeout = 0", "2:1: providers.mlx-local.limits.queue_timeout: 0 would"),
+        (
+            "[providers.openai.limits]\nin_flight = 1\nresidency = 5",
+            "3:1: providers.openai.limits.residency: only of `mlx-local` is it known",
+        ),
+        ("[classes.x]\npriority = 'low'", "2:12: classes.x.priority: not one of the values it can have"),
+        (
             "[providers.openai]\nheaders = { Host = 'x' }",
             "2:13: providers.openai.headers.Host: not a header that can be set here",
         ),
@@ -422,7 +436,8 @@ fn no_secret_is_in_what_is_shown() {
 fn what_is_shown_can_be_read_back() {
     let text = "registry = '/r.json'\n[server]\nport = 1001\nshutdown_grace = 1.25\n[local]\nonly = true\n\
                 [providers.mine]\nbase_url = 'https://h/api/v4'\nkey = \"cmd:pass show 'a b'\"\n[providers.anthropic]\nbase_url = 'http://localhost:5'\n\
-                [classes.x]\nselect = [{ needs = { tools = true, context = 5 }, take = 'cheapest', limit = 3 }]\n\
+                [providers.mine.limits]\nin_flight = 2\nqueue = 0\n[providers.mlx-local.limits]\nresidency = 0\n\
+                [classes.x]\npriority = 'batch'\nspill = true\nselect = [{ needs = { tools = true, context = 5 }, take = 'cheapest', limit = 3 }]\n\
                 [facts.'a/b']\ninput_price = 0.5\n[log]\njson = true";
     let first = load(text).unwrap();
     let shown = first.show(&inputs(&[]));

@@ -26,8 +26,11 @@ pub use count_tokens::{COUNT_TOKENS_PATH, parse_count_response, write_count_requ
 pub use foreign_signatures::strip_foreign_signatures;
 pub use tools::tool_name;
 
-use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};
+use super::mention::mentions_any;
+use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, Summary, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
+use crate::wire::sse::OneLineEvent;
+use memchr::memmem;
 
 const ID: DialectId = DialectId::Anthropic;
 
@@ -54,6 +57,19 @@ impl Dialect for Anthropic {
 
     fn parse_response(&self, body: &[u8]) -> Result<Response, ChatError> {
         response::parse(body)
+    }
+
+    fn summarise(&self, body: &[u8]) -> Result<Summary, ChatError> {
+        response::summarise(body)
+    }
+
+    /// Counts, stops and ends stand in `message_start`, `message_delta` and `message_stop`, errors in `error`.
+    fn is_mere_content(&self, event: &OneLineEvent<'_>) -> bool {
+        (event.name.is_empty() || event.name.starts_with(b"content_block_"))
+            && event.data.is_some_and(|data| {
+                memmem::find(data, b"\"content_block_").is_some()
+                    && !mentions_any(data, &["message_", "error", "usage"])
+            })
     }
 
     fn write_response(&self, response: &Response, losses: &mut Losses) -> Vec<u8> {

@@ -5,7 +5,11 @@ use super::fields::{Fields, dotted, put_extras};
 use super::usage::{self, Tally};
 use super::{error, stop};
 use crate::chat::{Candidate, ChatError, ErrorKind, Extras, Losses, Response, Usage};
+use crate::dialect::Summary;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 /// Reads a whole answer.
 pub(super) fn parse(body: &[u8]) -> Result<Response, ChatError> {
@@ -15,6 +19,28 @@ pub(super) fn parse(body: &[u8]) -> Result<Response, ChatError> {
         return Err(error::parse_in_success(body));
     }
     read(value).map_err(|error| upstream(format!("the provider's answer cannot be read: {error}")))
+}
+
+/// Reads model and token counts alone, in one pass that checks the text and builds nothing. Where something is not as in any
+/// answer, all of it is read, by [`parse`].
+pub(super) fn summarise(body: &[u8]) -> Result<Summary, ChatError> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+        model: Option<String>,
+        #[serde(rename = "content")]
+        _content: Vec<IgnoredAny>,
+        usage: Option<Value>,
+    }
+    match serde_json::from_slice::<Answer<'_>>(body) {
+        Ok(answer) if answer.kind == "message" => {
+            let mut tally = Tally::default();
+            tally.absorb(answer.usage.unwrap_or_default());
+            Ok(Summary { model: answer.model, usage: tally.usage() })
+        }
+        _ => parse(body).map(Summary::from),
+    }
 }
 
 fn upstream(message: String) -> ChatError {

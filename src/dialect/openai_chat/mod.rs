@@ -24,8 +24,11 @@ pub mod usage_chunk;
 
 pub use strip::strip_reasoning_history;
 
-use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};
+use super::mention::{mentions_any, mentions_value};
+use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, Summary, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
+use crate::wire::sse::OneLineEvent;
+use memchr::memmem;
 
 /// The name of a schema that has none: OpenAI asks for one, other dialects have none.
 const UNNAMED_SCHEMA: &str = "response";
@@ -52,6 +55,22 @@ impl Dialect for OpenAiChat {
 
     fn parse_response(&self, body: &[u8]) -> Result<Response, ChatError> {
         response::read(body)
+    }
+
+    fn summarise(&self, body: &[u8]) -> Result<Summary, ChatError> {
+        response::summarise(body)
+    }
+
+    /// Where errors stand and look like is [`error`]'s business (`error`, `detail`, an object called `error`); an end is a
+    /// finish reason or `[DONE]`, which is no object with choices.
+    fn is_mere_content(&self, event: &OneLineEvent<'_>) -> bool {
+        event.name.is_empty()
+            && event.data.is_some_and(|data| {
+                memmem::find(data, b"\"choices\"").is_some()
+                    && !mentions_any(data, &["error", "detail"])
+                    && !mentions_value(data, "finish_reason")
+                    && !mentions_value(data, "usage")
+            })
     }
 
     fn write_response(&self, response: &Response, losses: &mut Losses) -> Vec<u8> {

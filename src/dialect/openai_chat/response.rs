@@ -6,7 +6,11 @@ use super::read_messages::read_answer;
 use super::write_messages::{Takes, write_answer};
 use super::{audio, error, usage, words};
 use crate::chat::{Candidate, ChatError, DialectId, ErrorKind, Extras, Losses, Part, Response, StopReason};
+use crate::dialect::Summary;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 /// Reads a provider's whole answer.
 pub(super) fn read(body: &[u8]) -> Result<Response, ChatError> {
@@ -21,6 +25,35 @@ pub(super) fn read(body: &[u8]) -> Result<Response, ChatError> {
         message: format!("The provider's answer is no chat completion: {}", found.message),
         ..found
     })
+}
+
+/// Reads model and token counts alone, in one pass that checks the text and builds nothing. Where something is not as in any
+/// answer, all of it is read, by [`read`].
+pub(super) fn summarise(body: &[u8]) -> Result<Summary, ChatError> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow)]
+        choices: Vec<Choice<'a>>,
+        model: Option<String>,
+        error: Option<IgnoredAny>,
+        usage: Option<Value>,
+        x_groq: Option<IgnoredAny>,
+    }
+    #[derive(Deserialize)]
+    struct Choice<'a> {
+        #[serde(borrow)]
+        finish_reason: Option<Cow<'a, str>>,
+        #[serde(rename = "message")]
+        _message: IgnoredAny,
+    }
+    let full = || read(body).map(Summary::from);
+    let Ok(answer) = serde_json::from_slice::<Answer<'_>>(body) else { return full() };
+    let failed = |choice: &Choice<'_>| choice.finish_reason.as_deref() == Some("error");
+    if answer.error.is_some() || answer.x_groq.is_some() || answer.choices.iter().any(failed) {
+        return full();
+    }
+    let usage = answer.usage.and_then(usage::read).map(|(usage, _)| usage);
+    Ok(Summary { model: answer.model.filter(|model| !model.is_empty()), usage })
 }
 
 fn read_value(value: Value) -> Result<Response, ChatError> {

@@ -29,6 +29,9 @@ pub(super) const TOKENS: [f64; 14] = [
     67_108_864.0,
 ];
 
+/// The wait for a place at a busy target, in seconds.
+pub(super) const QUEUE_WAIT: [f64; 11] = [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+
 /// The gateway's own share, in seconds: fine around the promised 100 microseconds.
 pub(super) const OVERHEAD: [f64; 13] =
     [0.000_02, 0.000_05, 0.000_075, 0.000_1, 0.000_15, 0.000_2, 0.000_3, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.1];

@@ -3,7 +3,8 @@
 use super::buckets;
 use super::labels::{
     AttemptLabels, BreakerChangeLabels, FallbackLabels, KeyRestLabels, LocalChangeLabels, LocalStateLabels, LossLabels,
-    ModelLabels, OperationLabels, ProviderLabels, ReloadLabels, RequestLabels, TargetLabels, TokenLabels,
+    ModelLabels, OperationLabels, ProviderLabels, QueueLabels, ReloadLabels, RequestLabels, TargetLabels, TokenLabels,
+    WaitLabels,
 };
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -36,6 +37,9 @@ pub(super) struct Families {
     pub fallbacks: Family<FallbackLabels, Counter>,
     pub reconnects: Family<ProviderLabels, Counter>,
     pub skipped: Family<ProviderLabels, Counter>,
+    pub target_in_flight: Family<ModelLabels, Gauge>,
+    pub queue_depth: Family<QueueLabels, Gauge>,
+    pub queue_wait: Histograms<WaitLabels>,
     pub breaker_state: Family<ModelLabels, Gauge>,
     pub breaker_changes: Family<BreakerChangeLabels, Counter>,
     pub key_rests: Family<KeyRestLabels, Counter>,
@@ -71,6 +75,9 @@ impl Default for Families {
             fallbacks: Family::default(),
             reconnects: Family::default(),
             skipped: Family::default(),
+            target_in_flight: Family::default(),
+            queue_depth: Family::default(),
+            queue_wait: Family::new_with_constructor(|| Histogram::new(buckets::QUEUE_WAIT)),
             breaker_state: Family::default(),
             breaker_changes: Family::default(),
             key_rests: Family::default(),
@@ -97,6 +104,7 @@ impl Families {
         registry.register("bifrost_build", "The version that runs", version);
         self.register_exchanges(&mut registry);
         self.register_targets(&mut registry);
+        self.register_queues(&mut registry);
         self.register_conventions(&mut registry);
         self.register_gateway(&mut registry);
         registry.register("bifrost_log_dropped", "Log lines that found the queue full", log_dropped);
@@ -126,7 +134,7 @@ impl Families {
     fn register_targets(&self, registry: &mut Registry) {
         registry.register(
             "bifrost_attempts",
-            "Calls of providers, by what became of them; those `resting` were not made",
+            "Calls of providers, by what became of them; those `resting` or `busy` were not made",
             self.attempts.clone(),
         );
         registry.register(
@@ -174,6 +182,25 @@ impl Families {
             "bifrost_cost_unknown",
             "Answers whose cost is not known: no price in the facts table, or no count of tokens",
             self.cost_unknown.clone(),
+        );
+    }
+
+    fn register_queues(&self, registry: &mut Registry) {
+        registry.register(
+            "bifrost_target_in_flight",
+            "Requests that have a place at a target",
+            self.target_in_flight.clone(),
+        );
+        registry.register(
+            "bifrost_queue_depth",
+            "Requests that wait for a place at a target",
+            self.queue_depth.clone(),
+        );
+        registry.register_with_unit(
+            "bifrost_queue_wait",
+            "How long requests waited for a place, and how that ended; those that did not wait are not counted",
+            Unit::Seconds,
+            self.queue_wait.clone(),
         );
     }
 

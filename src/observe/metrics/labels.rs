@@ -57,6 +57,20 @@ pub(super) struct ModelLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct QueueLabels {
+    pub provider: Arc<str>,
+    pub model: Arc<str>,
+    pub priority: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct WaitLabels {
+    pub provider: Arc<str>,
+    pub priority: &'static str,
+    pub end: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct BreakerChangeLabels {
     pub provider: Arc<str>,
     pub from: &'static str,

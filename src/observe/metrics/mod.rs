@@ -7,18 +7,21 @@ mod families;
 mod labels;
 
 use super::names::{Names, well_known};
-use super::{AttemptRecord, BreakerState, Event, ExchangeRecord, Operation};
+use super::{AttemptRecord, BreakerState, Event, ExchangeRecord, Load, Operation};
 use crate::chat::{Loss, Usage};
+use crate::config::classes::Priority;
 use families::Families;
 use labels::{
     AttemptLabels, BreakerChangeLabels, FallbackLabels, KeyRestLabels, LocalChangeLabels, LocalStateLabels, LossLabels,
-    ModelLabels, OperationLabels, ProviderLabels, ReloadLabels, RequestLabels, TargetLabels, TokenLabels,
+    ModelLabels, OperationLabels, ProviderLabels, QueueLabels, ReloadLabels, RequestLabels, TargetLabels, TokenLabels,
+    WaitLabels,
 };
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// So many models and so many providers become labels; a catalogue of an aggregator has a few hundred.
@@ -182,6 +185,11 @@ impl Metrics {
                 let provider = self.providers.label(provider);
                 self.families.key_rests.get_or_create(&KeyRestLabels { provider, reason }).inc();
             }
+            Event::Waited { provider, priority, waited, end, .. } => {
+                let provider = self.providers.label(provider);
+                let labels = WaitLabels { provider, priority: priority.name(), end: end.name() };
+                self.families.queue_wait.get_or_create(&labels).observe(waited.as_secs_f64());
+            }
             Event::Reconnected { provider } => {
                 let provider = self.providers.label(provider);
                 self.families.reconnects.get_or_create(&ProviderLabels { provider }).inc();
@@ -208,6 +216,34 @@ impl Metrics {
         // Targets that share the label `other` would overwrite each other's state.
         if let Some(model) = model.map(|model| self.models.label(model)).filter(|model| !self.models.is_other(model)) {
             self.families.breaker_state.get_or_create(&ModelLabels { provider, model }).set(to.level());
+        }
+    }
+
+    /// The requests that targets have now.
+    pub(super) fn set_load<'a>(&self, load: impl Iterator<Item = Load<'a>>) {
+        let mut in_flight: HashMap<ModelLabels, i64> = HashMap::new();
+        let mut depth: HashMap<QueueLabels, i64> = HashMap::new();
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        for of in load {
+            let provider = self.providers.label(of.provider);
+            let model = of.model.map_or_else(|| self.models.other(), |model| self.models.label(model));
+            // Several targets may share the label `other`.
+            let labels = ModelLabels { provider: Arc::clone(&provider), model: Arc::clone(&model) };
+            *in_flight.entry(labels).or_default() += count(of.in_flight);
+            for (priority, waiting) in [(Priority::Interactive, of.interactive), (Priority::Batch, of.batch)] {
+                let (provider, model) = (Arc::clone(&provider), Arc::clone(&model));
+                let labels = QueueLabels { provider, model, priority: priority.name() };
+                *depth.entry(labels).or_default() += count(waiting);
+            }
+        }
+        // Targets that are forgotten have nothing any more.
+        self.families.target_in_flight.clear();
+        self.families.queue_depth.clear();
+        for (labels, number) in in_flight {
+            self.families.target_in_flight.get_or_create(&labels).set(number);
+        }
+        for (labels, number) in depth {
+            self.families.queue_depth.get_or_create(&labels).set(number);
         }
     }
 

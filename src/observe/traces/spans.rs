@@ -43,7 +43,7 @@ pub(super) fn count(record: &ExchangeRecord) -> u64 {
 }
 
 fn was_called(attempt: &AttemptRecord) -> bool {
-    attempt.outcome != RESTING
+    !PASSED_OVER.contains(&attempt.outcome)
 }
 
 #[derive(Default)]
@@ -107,8 +107,8 @@ fn of_exchange(record: &ExchangeRecord, trace: &TraceContext) -> Vec<Span> {
 
 /// The outcome of an attempt that answered.
 const OK: &str = "ok";
-/// The outcome of a target that was not called, because it rests.
-const RESTING: &str = "resting";
+/// The outcomes of a target that was not called: it rests, or had no place.
+const PASSED_OVER: [&str; 2] = ["resting", "busy"];
 
 fn passed_over(record: &ExchangeRecord, attempt: &AttemptRecord) -> SpanEvent {
     let mut attributes = Attributes::default();
@@ -116,7 +116,7 @@ fn passed_over(record: &ExchangeRecord, attempt: &AttemptRecord) -> SpanEvent {
     attributes.put("gen_ai.request.model", attempt.model.as_str());
     SpanEvent {
         time_unix_nano: unix_nanos(record.started + attempt.began),
-        name: "bifrost.target.resting".to_owned(),
+        name: format!("bifrost.target.{}", attempt.outcome),
         attributes: attributes.0,
     }
 }
@@ -161,6 +161,8 @@ fn exchange_attributes(record: &ExchangeRecord) -> Vec<KeyValue> {
     attributes.put_known("bifrost.substituted", record.substituted.as_deref());
     attributes.put_known("bifrost.cost_usd", record.cost_usd());
     attributes.put_known("bifrost.overhead_us", record.overhead.map(|overhead| overhead.as_micros() as u64));
+    let waited = record.queue.as_ref().map(|queue| queue.waited.as_millis() as u64);
+    attributes.put_known("bifrost.queue_wait_ms", waited);
     attributes.put("bifrost.local_only", record.local_only);
     attributes.0
 }

@@ -131,15 +131,17 @@ fn an_exchange_that_failed_or_was_left_is_an_error() {
 }
 
 #[test]
-fn a_target_that_rests_is_an_event_and_no_call() {
-    let mut record = record();
-    record.attempts[0].outcome = "resting";
-    assert_eq!(count(&record), 2);
-    let spans = spans(record);
-    let [answered, exchange] = spans.as_slice() else { panic!("{spans:?}") };
-    assert_eq!(answered.name, "chat gemini-model");
-    assert_eq!(exchange.events[0].name, "bifrost.target.resting");
-    assert_eq!(exchange.events[0].time_unix_nano, exchange.start_time_unix_nano + 1_000_000);
+fn a_target_that_rests_or_is_busy_is_an_event_and_no_call() {
+    for (outcome, event) in [("resting", "bifrost.target.resting"), ("busy", "bifrost.target.busy")] {
+        let mut record = record();
+        record.attempts[0].outcome = outcome;
+        assert_eq!(count(&record), 2);
+        let spans = spans(record);
+        let [answered, exchange] = spans.as_slice() else { panic!("{spans:?}") };
+        assert_eq!(answered.name, "chat gemini-model");
+        assert_eq!(exchange.events[0].name, event);
+        assert_eq!(exchange.events[0].time_unix_nano, exchange.start_time_unix_nano + 1_000_000);
+    }
 }
 
 #[test]

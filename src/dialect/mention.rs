@@ -1,0 +1,39 @@
+//! Whether the bytes of a JSON text mention a name at all.
+//!
+//! A JSON text can spell an ASCII name in its own bytes or with `\\u00XX` escapes, and in no other way (RFC 8259, section 7).
+//! So a text with neither the name's bytes nor `\\u00` holds no member and no value of that name, however it is nested.
+
+use memchr::memmem;
+
+/// True when `json` may hold one of `names`, or anything that an escape hides.
+pub fn mentions_any(json: &[u8], names: &[&str]) -> bool {
+    memmem::find(json, b"\\u00").is_some() || names.iter().any(|name| memmem::find(json, name.as_bytes()).is_some())
+}
+
+/// True when `json` may hold a member called `name` whose value is something; `null` is nothing. Text that quotes the name
+/// counts as well: the caller then looks closely for nothing, once.
+pub fn mentions_value(json: &[u8], name: &str) -> bool {
+    memmem::find_iter(json, name.as_bytes()).any(|at| !is_null_member(&json[at + name.len()..]))
+}
+
+/// What follows a name is its closing quote, a colon and `null`.
+fn is_null_member(rest: &[u8]) -> bool {
+    let value = rest.strip_prefix(b"\"").map(<[u8]>::trim_ascii_start).and_then(|rest| rest.strip_prefix(b":"));
+    value.is_some_and(|value| value.trim_ascii_start().starts_with(b"null"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_is_nothing_and_an_escape_may_be_anything() {
+        assert!(!mentions_value(br#"{"usage":null,"a":1}"#, "usage"));
+        assert!(!mentions_value(br#"{"usage" : null}"#, "usage"));
+        assert!(mentions_value(br#"{"usage":null,"x":{"usage":{}}}"#, "usage"));
+        assert!(mentions_value(br#"{"content":"\"usage\":null"}"#, "usage"));
+        assert!(mentions_any(br#"{"err\u006fr":1}"#, &["error"]));
+        assert!(mentions_any(br#"{"a":"an error"}"#, &["x", "error"]));
+        assert!(!mentions_any(br#"{"a":"\u4e2d\n"}"#, &["error"]));
+    }
+}
