@@ -307,6 +307,10 @@ def an_exchange_can_be_looked_up(gateway, _):
 # --- A client that leaves
 
 
+# The server reads it for seconds before it says anything, and drops the request when it has read it.
+LONG = "Hello " * 6000
+
+
 def leaves_at_work(gateway, server, body, patience=8, after_the_first_byte=False):
     """Asks, leaves when the server works on it, and waits until its log says that it does so no longer.
 
@@ -349,17 +353,11 @@ def a_client_that_leaves_in_mid_stream_ends_the_work(gateway, server):
 
 
 def a_client_that_leaves_before_a_whole_answer_ends_the_work(gateway, server):
-    if server.version == "0.3.0":
-        return "0.3.0 serves one model, which ends by itself before anybody can leave"
-    leaves_at_work(gateway, server, chat("Hello", model="mlx-local/noise", max_tokens=4000))
+    leaves_at_work(gateway, server, chat(LONG, max_tokens=4000), patience=60)
 
 
 def a_client_that_leaves_before_the_first_byte_of_a_stream_ends_the_work(gateway, server):
-    if server.version == "0.3.0":
-        return "0.3.0 serves one model, which ends by itself before anybody can leave"
-    # It reads so long a prompt for seconds before it says anything, and drops the request when it has read it.
-    body = chat("Hello " * 6000, model="mlx-local/noise", max_tokens=5000, stream=True)
-    leaves_at_work(gateway, server, body, patience=60)
+    leaves_at_work(gateway, server, chat(LONG, max_tokens=5000, stream=True), patience=60)
 
 
 UP = [
