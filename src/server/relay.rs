@@ -4,7 +4,7 @@ use crate::chat::{ChatError, Collector, DialectId, ErrorKind, Event, Losses, Usa
 use crate::dialect::openai_chat::usage_chunk;
 use crate::dialect::{self, Dialect, StreamDecoder, StreamEncoder, StreamOptions};
 use crate::limit::Permit;
-use crate::upstream::{AnswerBody, Failure, Phase};
+use crate::upstream::{AnswerBody, Failure, Outcome, Phase};
 use crate::wire::sse::{EventCutter, SseEvent, SseParser, one_line_event, write_event};
 use bytes::Bytes;
 use serde::de::IgnoredAny;
@@ -197,7 +197,7 @@ impl Relay {
         while self.seen.first_content.is_none() && !self.ended {
             match self.body.chunk(deadline, phase).await? {
                 Some(bytes) => self.take(bytes),
-                None => self.end(),
+                None => self.end(None),
             }
             if let Some(error) = self.seen.error.take() {
                 return Err(Failure::from_error(error));
@@ -215,8 +215,10 @@ impl Relay {
                     self.idle_deadline = Instant::now() + self.idle;
                     self.take(bytes);
                 }
-                Poll::Ready(Ok(None)) => self.end(),
-                Poll::Ready(Err(failure)) => self.break_off(failure.error),
+                Poll::Ready(Ok(None)) => self.end(None),
+                Poll::Ready(Err(failure)) if failure.outcome == Outcome::Cancelled => self.fail(failure.error),
+                // Nothing is missing from an answer that has said why it ended.
+                Poll::Ready(Err(failure)) => self.end(Some(failure.error)),
                 Poll::Pending if self.ready.len() == 0 => return Poll::Pending,
                 Poll::Pending => break,
             }
@@ -318,7 +320,7 @@ impl Relay {
     /// A provider that has said its last word may be slow to close; the client does not wait for that.
     fn end_if_complete(&mut self) {
         if !self.ended && self.decoder.is_complete() {
-            self.end();
+            self.end(None);
         }
     }
 
@@ -372,11 +374,11 @@ impl Relay {
         self.events = events;
     }
 
-    /// The provider closed the stream.
-    fn end(&mut self) {
+    /// The provider closed the stream, or broke it off, or fell silent: `broken` is what a client hears whose answer is not complete.
+    fn end(&mut self, broken: Option<ChatError>) {
         let last = match &mut self.manner {
-            Manner::Pass(passage) => passage.cutter.finish(),
-            Manner::Translate => None,
+            Manner::Pass(passage) if broken.is_none() => passage.cutter.finish(),
+            Manner::Pass(_) | Manner::Translate => None,
         };
         if let Some(last) = last {
             // The server left the last blank line out; the client gets it.
@@ -386,21 +388,11 @@ impl Relay {
             }
         }
         self.decoder.finish(&mut self.events);
-        self.close();
-    }
-
-    /// The connection broke, or nothing came for too long. What has said why it ended has ended.
-    fn break_off(&mut self, error: ChatError) {
-        self.decoder.finish(&mut self.events);
-        if self.events.iter().any(|event| matches!(event, Event::Error(_))) {
-            self.events.clear();
-            return self.fail(error);
+        for event in &mut self.events {
+            if let (Event::Error(error), Some(cause)) = (event, &broken) {
+                error.clone_from(cause);
+            }
         }
-        self.close();
-    }
-
-    /// Writes the end that the client's dialect has.
-    fn close(&mut self) {
         self.digest();
         self.ended = true;
         match (&mut self.manner, self.seen.error.clone()) {

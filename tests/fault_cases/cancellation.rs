@@ -6,6 +6,7 @@ use crate::support::fault_server::{FaultServer, Reply, Step};
 use crate::support::gateway::Gateway;
 use bifrost::chat::DialectId::{self, OpenAiChat};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use std::time::{Duration, Instant};
 
 /// Generous for "at once", and far below every limit of time.
@@ -28,9 +29,9 @@ fn before_the_first_byte(dialect: DialectId, stream: bool) -> Vec<(&'static str,
     faults
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_leaves_before_the_first_byte_ends_the_call() {
-    for dialect in DIALECTS {
+    let cases = DIALECTS.map(|dialect| async move {
         for stream in [false, true] {
             for (fault, reply) in before_the_first_byte(dialect, stream) {
                 let first = FaultServer::always(reply).await;
@@ -51,7 +52,8 @@ async fn who_leaves_before_the_first_byte_ends_the_call() {
                 assert_eq!((first.count(), second.count()), (DIALECTS.len(), 0), "{fault}");
             }
         }
-    }
+    });
+    join_all(cases).await;
 }
 
 #[tokio::test]

@@ -57,7 +57,9 @@ async fn a_kept_connection_that_has_died_is_replaced_at_once() {
                 assert_eq!(told.content(), "here", "{told:?}");
             }
             assert_eq!(first.connections(), 1 + DIALECTS.len());
-            assert_eq!(first.count(), 1 + 2 * DIALECTS.len(), "each was sent into a dead connection, and once more");
+            // Each is sent into a dead connection and once more; that of a stream may not have been put back yet.
+            let least = if stream { 2 + DIALECTS.len() } else { 1 + 2 * DIALECTS.len() };
+            assert!((least..=1 + 2 * DIALECTS.len()).contains(&first.count()), "{}", first.count());
         }
     }
 }

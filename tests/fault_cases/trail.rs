@@ -4,6 +4,7 @@ use crate::support::fault_client::{DIALECTS, ask, deadlines, recorded, request, 
 use crate::support::fault_replies::{Refusal, streamed};
 use crate::support::fault_server::{FaultServer, Reply};
 use bifrost::chat::DialectId::OpenAiChat;
+use futures_util::future::join_all;
 use serde_json::Value;
 
 /// `provider/model outcome` of each attempt in an error's body.
@@ -17,10 +18,10 @@ fn in_body(body: &Value) -> Vec<String> {
     attempts.iter().map(one).collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_all_fail_the_answer_carries_every_attempt() {
     let expected = ["first/m overloaded", "first/m overloaded", "first/m overloaded", "second/n timeout_"];
-    for dialect in DIALECTS {
+    let cases = DIALECTS.map(|dialect| async move {
         for stream in [false, true] {
             let first = FaultServer::always(Refusal::Overloaded.reply(dialect)).await;
             let second = FaultServer::always(Reply::silence()).await;
@@ -40,7 +41,8 @@ async fn when_all_fail_the_answer_carries_every_attempt() {
                 assert!(record["attempts"][3]["ms"].as_f64().unwrap() >= 200.0, "{record}");
             }
         }
-    }
+    });
+    join_all(cases).await;
 }
 
 #[tokio::test]
