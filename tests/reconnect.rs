@@ -79,10 +79,10 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<String> {
     path
 }
 
-/// No model list is fetched meanwhile that could take a connection away.
+/// No model list is fetched meanwhile that could take a connection away, and nothing is retried.
 fn gateway(url: &str) -> Gateway {
     let config = format!(
-        "[log]\nfilter = \"bifrost=debug\"\n[providers.p]\nbase_url = \"{url}\"\ndialect = \"openai_chat\"\nmodels = \"none\"\n"
+        "[log]\nfilter = \"bifrost=debug\"\n[retry]\nattempts = 0\n[providers.p]\nbase_url = \"{url}\"\ndialect = \"openai_chat\"\nmodels = \"none\"\n"
     );
     Gateway::start(&config)
 }

@@ -3,7 +3,7 @@
 use crate::chat::{ChatError, Collector, DialectId, ErrorKind, Event, Losses, Usage};
 use crate::dialect::openai_chat::usage_chunk;
 use crate::dialect::{self, Dialect, StreamDecoder, StreamEncoder, StreamOptions};
-use crate::upstream::{AnswerBody, Failure, Phase};
+use crate::upstream::{AnswerBody, Failure, Outcome, Phase};
 use crate::wire::sse::{EventCutter, SseEvent, SseParser, one_line_event, write_event};
 use bytes::Bytes;
 use serde::de::IgnoredAny;
@@ -138,6 +138,8 @@ pub struct Relay {
     collector: Option<Collector>,
     events: Vec<Event>,
     ready: Ready,
+    /// The provider gave a finish reason.
+    stopped: bool,
     ended: bool,
     idle: Duration,
     idle_deadline: Instant,
@@ -181,6 +183,7 @@ impl Relay {
             collector: options.collect.then(Collector::default),
             events: Vec::new(),
             ready: Ready::default(),
+            stopped: false,
             ended: false,
             idle: options.idle,
             idle_deadline: Instant::now() + options.idle,
@@ -215,6 +218,8 @@ impl Relay {
                     self.take(bytes);
                 }
                 Poll::Ready(Ok(None)) => self.end(),
+                // After its finish reason a stream lacks nothing but its frame, however the connection ended.
+                Poll::Ready(Err(failure)) if self.stopped && failure.outcome == Outcome::UpstreamFault => self.end(),
                 Poll::Ready(Err(failure)) => self.fail(failure.error),
                 Poll::Pending if self.ready.len() == 0 => return Poll::Pending,
                 Poll::Pending => break,
@@ -347,6 +352,7 @@ impl Relay {
                 Event::Start { model: Some(model), .. } => self.seen.model = Some(model.clone()),
                 Event::Usage(usage) => self.seen.usage.get_or_insert_with(Usage::default).merge(usage),
                 Event::Skipped { .. } => self.seen.skipped += 1,
+                Event::Stop { .. } => self.stopped = true,
                 Event::Error(error) => {
                     self.seen.error = Some(error.clone());
                     self.ended = true;
