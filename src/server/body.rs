@@ -2,6 +2,7 @@
 
 use crate::chat::{ChatError, ErrorKind};
 use crate::config::Server;
+use crate::wire::buffer::detached;
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::Body as _;
@@ -18,7 +19,7 @@ pub async fn read(body: Body, server: &Server) -> Result<Bytes, ChatError> {
     }
     let limited = Limited::new(body, server.max_body);
     match tokio::time::timeout(server.body_timeout, limited.collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Ok(collected)) => Ok(detached(collected.to_bytes())),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(server)),
         Ok(Err(_)) => Err(ChatError::new(ErrorKind::InvalidRequest, "The request broke off before its end.")
             .with_code("body_incomplete")),

@@ -1,9 +1,9 @@
 //! The one way in: guards before, the request's id and panics after.
 
-use super::{Gateway, guard, reply, routes};
+use super::routes::{self, Routes};
+use super::{Gateway, guard, reply};
 use crate::chat::{ChatError, ErrorKind};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use futures_util::FutureExt;
 use http::header::{
@@ -12,7 +12,6 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use tracing::error;
 use uuid::Uuid;
 
@@ -20,7 +19,8 @@ use uuid::Uuid;
 const MAX_REQUEST_ID: usize = 128;
 
 /// Lets a request through to its route, or refuses it in its own dialect.
-pub async fn pass(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
+pub async fn pass(routes: &Routes, mut request: Request) -> Response {
+    let gateway = routes.gateway();
     let ingress = routes::dialect_of(request.uri().path(), request.headers());
     let id = take_or_make_id(request.headers_mut());
     let snapshot = gateway.snapshot();
@@ -31,10 +31,10 @@ pub async fn pass(State(gateway): State<Arc<Gateway>>, mut request: Request, nex
     };
     let origin =
         request.headers().get(ORIGIN).filter(|origin| guard::is_allowed_origin(&rules, origin.as_bytes())).cloned();
-    let mut response = match check(&gateway, &rules, &request) {
+    let mut response = match check(gateway, &rules, snapshot.server.max_header, &request) {
         Err(error) => reply::error(ingress, &error, &id),
         Ok(()) if request.method() == Method::OPTIONS && origin.is_some() => preflight(),
-        Ok(()) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(()) => match AssertUnwindSafe(routes.answer(request)).catch_unwind().await {
             Ok(response) => response,
             Err(_) => {
                 error!(request_id = %id, "a request ended in a panic; this is a defect of Bifrost's");
@@ -61,9 +61,9 @@ pub fn request_id(headers: &HeaderMap) -> &str {
     headers.get(reply::REQUEST_ID).and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
-fn check(gateway: &Gateway, rules: &guard::Rules<'_>, request: &Request) -> Result<(), ChatError> {
+fn check(gateway: &Gateway, rules: &guard::Rules<'_>, max_header: usize, request: &Request) -> Result<(), ChatError> {
     guard::check_source(rules, request.uri(), request.headers())?;
-    guard::check_head(gateway.snapshot().server.max_header, request.uri(), request.headers())?;
+    guard::check_head(max_header, request.uri(), request.headers())?;
     guard::check_content_type(request.method(), request.headers())?;
     let path = request.uri().path();
     // The admin routes ask for their own token, and the probes of launchd and friends carry no key.

@@ -1,11 +1,10 @@
 //! Sockets, connections and the end of the process.
 
+use super::routes::Routes;
 use crate::config::Server;
-use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -71,7 +70,7 @@ impl Listeners {
     }
 
     /// Serves until `stop` ends, then lets what runs finish for the grace and returns.
-    pub async fn serve(self, router: Router, server: &Server, stop: impl Future<Output = ()>) {
+    pub async fn serve(self, routes: Routes, server: &Server, stop: impl Future<Output = ()>) {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(server.header_timeout)
@@ -83,15 +82,14 @@ impl Listeners {
         let closing = CancellationToken::new();
         let mut accepting = tokio::task::JoinSet::new();
         for listener in self.0 {
-            let (http, router, connections) = (http.clone(), router.clone(), Arc::clone(&connections));
+            let (http, routes, connections) = (http.clone(), routes.clone(), Arc::clone(&connections));
             let (graceful, closing) = (Arc::clone(&graceful), closing.clone());
             accepting.spawn(async move {
                 loop {
                     // Beyond the limit new connections wait in the system's backlog.
                     let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
                     let Some(stream) = accept(&listener).await else { continue };
-                    let service = TowerToHyperService::new(router.clone());
-                    let connection = http.serve_connection(TokioIo::new(stream), service);
+                    let connection = http.serve_connection(TokioIo::new(stream), routes.clone());
                     let connection = graceful.watcher().watch(connection);
                     let closing = closing.clone();
                     tokio::spawn(async move {

@@ -140,7 +140,7 @@ impl Gateway {
         if gateway.mode.is_on() {
             info!("local-only mode is on: every request goes to {}", gateway.local_url());
         }
-        listeners.serve(routes::router(Arc::clone(&gateway)), &server, stop).await;
+        listeners.serve(routes::Routes::new(Arc::clone(&gateway)), &server, stop).await;
         background.end().await;
         Ok(())
     }

@@ -121,6 +121,14 @@ pub fn stream(body: Body, json_array: bool) -> Response {
 
 /// Sets a header, with whatever HTTP cannot say in one taken out.
 pub fn put(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    let is_clean = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    if text.len() <= MAX_HEADER
+        && is_clean(text)
+        && let Ok(value) = HeaderValue::from_str(text)
+    {
+        headers.insert(name, value);
+        return;
+    }
     let mut clean: String =
         text.chars().map(|letter| if letter.is_ascii_graphic() || letter == ' ' { letter } else { '?' }).collect();
     if clean.len() > MAX_HEADER {

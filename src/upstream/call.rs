@@ -7,6 +7,7 @@ use super::deadline::{Limits, timed_out};
 use super::origin::{Lease, Origin};
 use super::outcome::{Failure, Outcome, Phase};
 use crate::chat::{ChatError, ErrorKind};
+use crate::wire::buffer::detached;
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -14,7 +15,6 @@ use http_body::Body as _;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -71,7 +71,7 @@ pub struct Answer {
 pub struct AnswerBody {
     limits: Limits,
     incoming: Incoming,
-    /// Given back at the end of the body, for the next call.
+    /// Given back at the end of the body, for the next call; `None` from then on.
     connection: Option<(Connection, Arc<Origin>)>,
 }
 
@@ -149,24 +149,26 @@ impl AnswerBody {
         deadline: Instant,
         phase: Phase,
     ) -> Poll<Result<Option<Bytes>, Failure>> {
-        let incoming = &mut self.incoming;
-        let read = loop {
-            let frame = |cx: &mut Context<'_>| Pin::new(&mut *incoming).poll_frame(cx);
-            match ready!(self.limits.poll_within(cx, deadline, phase, frame))? {
-                // Trailers are passed over: nobody asks for them.
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        break Some(data);
-                    }
-                }
+        loop {
+            let Some((connection, _)) = &mut self.connection else { return Poll::Ready(Ok(None)) };
+            let incoming = &mut self.incoming;
+            let read = self.limits.poll_within(cx, deadline, phase, |cx| connection.poll_frame(incoming, cx));
+            let frame = match ready!(read)? {
+                Some(Ok(frame)) => frame,
                 Some(Err(error)) => return Poll::Ready(Err(broken(self.limits.provider(), &error))),
-                None => break None,
+                None => {
+                    self.release();
+                    return Poll::Ready(Ok(None));
+                }
+            };
+            if self.incoming.is_end_stream() {
+                self.release();
             }
-        };
-        if read.is_none() || self.incoming.is_end_stream() {
-            self.release();
+            // Trailers are passed over: nobody asks for them.
+            if let Ok(data) = frame.into_data() {
+                return Poll::Ready(Ok(Some(data)));
+            }
         }
-        Poll::Ready(Ok(read))
     }
 
     /// All of it.
@@ -175,7 +177,7 @@ impl AnswerBody {
     /// As [`AnswerBody::chunk`], or larger than the gateway takes.
     pub async fn whole(mut self, deadline: Instant, phase: Phase) -> Result<Bytes, Failure> {
         let Some(first) = self.chunk(deadline, phase).await? else { return Ok(Bytes::new()) };
-        let Some(second) = self.chunk(deadline, phase).await? else { return Ok(first) };
+        let Some(second) = self.chunk(deadline, phase).await? else { return Ok(detached(first)) };
         let mut all = BytesMut::with_capacity(first.len() + second.len());
         all.extend_from_slice(&first);
         all.extend_from_slice(&second);

@@ -1,20 +1,22 @@
 //! One HTTP connection to a server, and the loan of it for one request.
 
-use super::connect::{Connected, ForwardProxy, root_cause};
+use super::connect::{Connected, Duplex, ForwardProxy, root_cause};
 use super::origin::Origin;
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::{Request, Response, Uri};
+use http_body::{Body as _, Frame};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use std::future::Future;
+use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
@@ -24,17 +26,27 @@ pub type Body = Full<Bytes>;
 /// A connection that requests can be sent over, one after the other (HTTP/1) or side by side (HTTP/2).
 #[derive(Debug)]
 pub struct Connection {
-    sender: Sender,
+    line: Line,
     proxy: Option<ForwardProxy>,
     /// Bytes that the server has sent so far.
     received: Arc<AtomicU64>,
 }
 
-#[derive(Debug)]
-enum Sender {
-    Http1(http1::SendRequest<Body>),
+enum Line {
+    /// Whoever holds the connection drives it too, in the same task: nothing has to be handed from task to task, and what
+    /// the server sent in many pieces is there at once.
+    Http1 { sender: http1::SendRequest<Body>, driver: Option<Box<Driver>> },
+    /// A task of its own drives it, for all who hold it.
     Http2(http2::SendRequest<Body>),
 }
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if matches!(self, Self::Http2(_)) { "Http2" } else { "Http1" })
+    }
+}
+
+type Driver = http1::Connection<TokioIo<Metered<Box<dyn Duplex>>>, Body>;
 
 /// A request that got no answer.
 #[derive(Debug)]
@@ -46,56 +58,54 @@ pub struct Unanswered {
 }
 
 impl Connection {
-    /// Agrees with the server on how to speak. The connection lives until both sides are done with it, or `revoked` ends.
+    /// Agrees with the server on how to speak. One that carries requests side by side ends with `revoked`.
     ///
     /// # Errors
     /// The connection broke meanwhile.
     pub async fn open(connected: Connected, revoked: Option<&CancellationToken>) -> Result<Self, hyper::Error> {
         let received = Arc::new(AtomicU64::new(0));
         let io = TokioIo::new(Metered { inner: connected.io, received: Arc::clone(&received) });
-        let sender = if connected.http2 {
+        let line = if connected.http2 {
             let mut builder = http2::Builder::new(TokioExecutor::new());
-            let (sender, connection) = builder.timer(TokioTimer::new()).handshake(io).await?;
-            drive(connection, revoked);
-            Sender::Http2(sender)
+            let (sender, driver) = builder.timer(TokioTimer::new()).handshake(io).await?;
+            match revoked {
+                None => drop(tokio::spawn(driver)),
+                Some(revoked) => drop(tokio::spawn(revoked.clone().run_until_cancelled_owned(driver))),
+            }
+            Line::Http2(sender)
         } else {
-            let (sender, connection) = http1::Builder::new().handshake(io).await?;
-            drive(connection, revoked);
-            Sender::Http1(sender)
+            let (sender, driver) = http1::Builder::new().handshake(io).await?;
+            Line::Http1 { sender, driver: Some(Box::new(driver)) }
         };
-        Ok(Self { sender, proxy: connected.proxy, received })
+        Ok(Self { line, proxy: connected.proxy, received })
     }
 
     /// True when it carries requests side by side.
     pub fn is_shared(&self) -> bool {
-        matches!(self.sender, Sender::Http2(_))
+        matches!(self.line, Line::Http2(_))
     }
 
     /// Another hold of the same connection, if it carries requests side by side.
     pub fn share(&self) -> Option<Self> {
-        match &self.sender {
-            Sender::Http1(_) => None,
-            Sender::Http2(sender) => Some(Self {
-                sender: Sender::Http2(sender.clone()),
+        match &self.line {
+            Line::Http1 { .. } => None,
+            Line::Http2(sender) => Some(Self {
+                line: Line::Http2(sender.clone()),
                 proxy: self.proxy.clone(),
                 received: Arc::clone(&self.received),
             }),
         }
     }
 
-    /// Waits until the next request can be sent; false when the connection has ended.
-    pub async fn is_ready(&mut self) -> bool {
-        match &mut self.sender {
-            Sender::Http1(sender) => sender.ready().await.is_ok(),
-            Sender::Http2(sender) => sender.ready().await.is_ok(),
-        }
-    }
-
-    /// True once the connection has ended.
-    pub fn is_closed(&self) -> bool {
-        match &self.sender {
-            Sender::Http1(sender) => sender.is_closed(),
-            Sender::Http2(sender) => sender.is_closed(),
+    /// True when the next request can be sent. Finds out now whether the server has closed the connection.
+    pub fn is_ready(&mut self) -> bool {
+        match &mut self.line {
+            Line::Http1 { sender, driver } => {
+                // Nobody waits for anything yet.
+                drive(driver, &mut Context::from_waker(Waker::noop()));
+                driver.is_some() && sender.is_ready()
+            }
+            Line::Http2(sender) => sender.is_ready(),
         }
     }
 
@@ -109,8 +119,8 @@ impl Connection {
         origin: &Origin,
     ) -> Result<Response<Incoming>, Unanswered> {
         let before = self.received.load(Ordering::Relaxed);
-        let sent = match &mut self.sender {
-            Sender::Http1(sender) => {
+        let sent = match &mut self.line {
+            Line::Http1 { sender, driver } => {
                 request.headers_mut().insert(HOST, origin.host().clone());
                 match &self.proxy {
                     // On a connection of its own a server gets the path alone.
@@ -120,18 +130,39 @@ impl Connection {
                     }
                     Some(ForwardProxy { authorization: None }) => {}
                 }
-                sender.send_request(request).await
+                let mut answer = pin!(sender.send_request(request));
+                poll_fn(|cx| {
+                    drive(driver, cx);
+                    answer.as_mut().poll(cx)
+                })
+                .await
             }
-            Sender::Http2(sender) => sender.send_request(request).await,
+            Line::Http2(sender) => sender.send_request(request).await,
         };
         sent.map_err(|error| Unanswered { cause: root_cause(&error), silent: self.is_silent_since(before) })
     }
 
+    /// The next frame of the body of the answer that is under way.
+    pub fn poll_frame(
+        &mut self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Line::Http1 { driver, .. } = &mut self.line else { return Pin::new(body).poll_frame(cx) };
+        // Frames come from the driver alone, so that nothing else has to wake anybody.
+        let mut quiet = Context::from_waker(Waker::noop());
+        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(&mut quiet) {
+            return Poll::Ready(frame);
+        }
+        drive(driver, cx);
+        Pin::new(body).poll_frame(&mut quiet)
+    }
+
     /// The connection has ended without another byte. Over HTTP/2 those may be of other answers, so only the end counts.
     fn is_silent_since(&self, before: u64) -> bool {
-        match &self.sender {
-            Sender::Http1(_) => self.received.load(Ordering::Relaxed) == before,
-            Sender::Http2(sender) => sender.is_closed(),
+        match &self.line {
+            Line::Http1 { .. } => self.received.load(Ordering::Relaxed) == before,
+            Line::Http2(sender) => sender.is_closed(),
         }
     }
 }
@@ -140,14 +171,10 @@ fn path_only(uri: &Uri) -> Uri {
     uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()))
 }
 
-/// Lets a connection run beside the requests. How it ended is told to the request that it was to carry.
-fn drive(
-    connection: impl Future<Output = Result<(), hyper::Error>> + Send + 'static,
-    revoked: Option<&CancellationToken>,
-) {
-    match revoked {
-        None => drop(tokio::spawn(connection)),
-        Some(revoked) => drop(tokio::spawn(revoked.clone().run_until_cancelled_owned(connection))),
+/// Lets a connection do what can be done now. How it ended is told to the request that it carried.
+fn drive(driver: &mut Option<Box<Driver>>, cx: &mut Context<'_>) {
+    if driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
+        *driver = None;
     }
 }
 

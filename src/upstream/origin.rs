@@ -13,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 /// Idle connections are closed after this, sooner than most servers close theirs.
 const POOL_IDLE: Duration = Duration::from_secs(50);
 
+/// Idle connections are looked through this often.
+const REAP: Duration = Duration::from_secs(5);
+
 /// So far the two clocks may drift apart before the machine must have slept: daemons that set the time move it by less.
 const SLEPT: Duration = Duration::from_secs(10);
 
@@ -104,12 +107,10 @@ impl Origin {
     /// # Errors
     /// No connection could be made.
     pub async fn lease(self: &Arc<Self>, limit: Duration) -> Result<Lease, ConnectError> {
-        while let Some(mut connection) = self.take_idle(Moment::now()) {
-            if connection.is_ready().await {
-                return Ok(Lease { connection, reused: true });
-            }
+        match self.take_idle(Moment::now()) {
+            Some(connection) => Ok(Lease { connection, reused: true }),
+            None => self.lease_new(limit).await,
         }
-        self.lease_new(limit).await
     }
 
     /// A new connection, made within `limit`.
@@ -129,7 +130,7 @@ impl Origin {
 
     /// Takes a connection back whose answer has been read to its end, for the next request.
     pub fn give_back(self: &Arc<Self>, connection: Connection) {
-        if connection.is_closed() {
+        if self.revoked.as_ref().is_some_and(CancellationToken::is_cancelled) {
             return;
         }
         let mut pool = self.pool();
@@ -146,8 +147,8 @@ impl Origin {
 
     fn take_idle(&self, now: Moment) -> Option<Connection> {
         let mut pool = self.pool();
-        while let Some(idle) = pool.idle.pop() {
-            if idle.connection.is_closed() || !idle.since.is_fresh(now) {
+        while let Some(mut idle) = pool.idle.pop() {
+            if !idle.since.is_fresh(now) || !idle.connection.is_ready() {
                 continue;
             }
             if let Some(shared) = idle.connection.share() {
@@ -171,14 +172,14 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Closes connections that nobody needed for long; ends with the last of them.
+/// Closes connections that nobody needed for long, or that the server has closed; ends with the last of them.
 async fn reap(origin: Weak<Origin>) {
     loop {
-        tokio::time::sleep(POOL_IDLE).await;
+        tokio::time::sleep(REAP).await;
         let Some(origin) = origin.upgrade() else { return };
         let now = Moment::now();
         let mut pool = origin.pool();
-        pool.idle.retain(|idle| !idle.connection.is_closed() && idle.since.is_fresh(now));
+        pool.idle.retain_mut(|idle| idle.since.is_fresh(now) && idle.connection.is_ready());
         if pool.idle.is_empty() {
             pool.has_reaper = false;
             return;
