@@ -21,7 +21,7 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
         let message =
             format!("{} offers no embeddings. Ask for an embedding model of another provider.", provider.name);
         let error = ChatError::invalid("model", message).with_code("no_embeddings");
-        return Err(Failure::new(Outcome::ModelNotFound, error));
+        return Err(Failure::new(Outcome::NotOffered, error));
     };
     let mut losses = Losses::new();
     let mut request = parse(exchange).map_err(Failure::from_error)?;

@@ -136,6 +136,7 @@ pub fn trial_of(failure: &Failure) -> Option<Trial> {
         | Outcome::ContentFilter
         | Outcome::ContextTooLong
         | Outcome::ModelNotFound
+        | Outcome::NotOffered
         | Outcome::Resting
         | Outcome::Busy => None,
     }

@@ -35,6 +35,8 @@ pub enum Outcome {
     ContextTooLong,
     /// It has no such model.
     ModelNotFound,
+    /// It was not asked: it cannot do what the request wants.
+    NotOffered,
     /// It was not asked: it is left alone for now, because it failed or asked for a rest.
     Resting,
     /// It was not asked: it had no place for the request, or not in time.
@@ -105,13 +107,14 @@ impl Outcome {
             | Self::ClientFault
             | Self::ContentFilter
             | Self::Cancelled
+            | Self::ModelNotFound
             | Self::Timeout(Phase::Idle | Phase::Budget) => Disposition::Return,
             Self::Overloaded | Self::UpstreamFault | Self::Unreachable => Disposition::Retry,
             Self::RateLimited => Disposition::Wait,
             Self::Auth | Self::Forbidden | Self::Quota => Disposition::RotateKey,
             // Who was silent once is not asked again by the same request.
             Self::Timeout(Phase::Connect | Phase::FirstToken | Phase::WholeAnswer)
-            | Self::ModelNotFound
+            | Self::NotOffered
             | Self::Resting
             | Self::Busy => Disposition::TryNext,
             Self::ContextTooLong => Disposition::TryLarger,
@@ -134,6 +137,7 @@ impl Outcome {
             | Self::ContentFilter
             | Self::ContextTooLong
             | Self::ModelNotFound
+            | Self::NotOffered
             | Self::Resting
             | Self::Busy => KeyFate::Stays,
         }
@@ -154,9 +158,12 @@ impl Outcome {
             | Self::UpstreamFault
             | Self::Unreachable
             | Self::Timeout(Phase::Connect | Phase::FirstToken | Phase::Idle | Phase::WholeAnswer) => Verdict::Failed,
-            Self::RateLimited | Self::Timeout(Phase::Budget) | Self::Cancelled | Self::Resting | Self::Busy => {
-                Verdict::Unknown
-            }
+            Self::RateLimited
+            | Self::Timeout(Phase::Budget)
+            | Self::Cancelled
+            | Self::NotOffered
+            | Self::Resting
+            | Self::Busy => Verdict::Unknown,
         }
     }
 
@@ -164,14 +171,19 @@ impl Outcome {
     pub const fn usefulness(self) -> u8 {
         match self {
             // The client can do something about its request.
-            Self::ContextTooLong | Self::ClientFault | Self::ContentFilter | Self::Cancelled | Self::Ok => 6,
+            Self::ContextTooLong
+            | Self::ClientFault
+            | Self::ContentFilter
+            | Self::ModelNotFound
+            | Self::Cancelled
+            | Self::Ok => 6,
             // It knows when to come back.
             Self::RateLimited | Self::Busy => 5,
             // The user can do something about the account.
             Self::Quota => 4,
             Self::Auth | Self::Forbidden => 3,
             Self::Overloaded | Self::UpstreamFault | Self::Timeout(_) => 2,
-            Self::Unreachable | Self::ModelNotFound => 1,
+            Self::Unreachable | Self::NotOffered => 1,
             Self::Resting => 0,
         }
     }
@@ -197,6 +209,7 @@ impl Outcome {
             Self::ContentFilter => "content_filter",
             Self::ContextTooLong => "context_too_long",
             Self::ModelNotFound => "model_not_found",
+            Self::NotOffered => "not_offered",
             Self::Resting => "resting",
             Self::Busy => "busy",
         }
@@ -330,7 +343,8 @@ mod tests {
             .collect();
         let told: Vec<[String; 4]> =
             rows.iter().map(|cells| [0, 2, 3, 4].map(|place| cells[place].to_owned())).collect();
-        let expected: Vec<[String; 4]> = ALL.into_iter().chain([Outcome::Resting, Outcome::Busy]).map(row).collect();
+        let expected: Vec<[String; 4]> =
+            ALL.into_iter().chain([Outcome::NotOffered, Outcome::Resting, Outcome::Busy]).map(row).collect();
         assert_eq!(told, expected);
     }
 
