@@ -1,9 +1,9 @@
 //! Streams that break, lie or leave something out.
 
-use crate::support::fault_client::{DIALECTS, LONG, Told, ask, deadlines, with_one, with_two};
+use crate::support::fault_client::{DIALECTS, LONG, Told, ask, deadlines, question, told, with_one, with_two};
 use crate::support::fault_replies::{Refusal, Stream, answer, streamed};
 use crate::support::fault_server::{FaultServer, Reply, Step};
-use bifrost::chat::DialectId::{self, Anthropic, OpenAiChat};
+use bifrost::chat::DialectId::{self, Anthropic, Gemini, OpenAiChat};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use std::time::Duration;
@@ -201,4 +201,21 @@ async fn a_provider_that_does_not_close_after_its_last_word_keeps_nobody_waiting
         first.nth(0).await.left().await;
     });
     join_all(cases).await;
+}
+
+#[tokio::test]
+async fn a_json_array_that_breaks_is_still_one_and_ends_with_the_error() {
+    let (path, body) = question(Gemini, "first/m", true);
+    let path = path.replace("?alt=sse", "");
+    for dialect in [Gemini, OpenAiChat] {
+        for (fault, steps) in breaks() {
+            let first = FaultServer::always(broken(Stream::of(dialect, "m").opening().text("one"), &steps)).await;
+            let gateway = with_one(dialect, &first, "");
+            let told = told(Gemini, gateway.post(&path, &body)).await;
+            let elements = told.json();
+            let last = elements.as_array().and_then(|elements| elements.last()).unwrap();
+            assert!(last["error"]["code"].is_u64() && last["error"]["message"].is_string(), "{fault}: {told:?}");
+            assert!(told.whole && told.text().contains("one"), "{fault}: {told:?}");
+        }
+    }
 }
