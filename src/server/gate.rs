@@ -12,8 +12,9 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::panic::AssertUnwindSafe;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::error;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 /// An id of the client's longer than this is replaced; in bytes.
 const MAX_REQUEST_ID: usize = 128;
@@ -86,7 +87,15 @@ fn take_or_make_id(headers: &mut HeaderMap) -> String {
     if let Some(id) = given.filter(|id| !id.is_empty() && id.len() <= MAX_REQUEST_ID) {
         return id.to_owned();
     }
-    let id = Uuid::now_v7().to_string();
+    let id = new_id().hyphenated().to_string();
     reply::put(headers, reply::REQUEST_ID, &id);
     id
+}
+
+/// A UUID of version 7 (RFC 9562): ids sort by time. It need not be unguessable, so the system is not asked for randomness
+/// with each request.
+fn new_id() -> Uuid {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let [random @ .., _, _, _, _, _, _] = fastrand::u128(..).to_le_bytes();
+    Builder::from_unix_timestamp_millis(since.as_millis() as u64, &random).into_uuid()
 }
