@@ -15,6 +15,7 @@ use http_body::Body as _;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -97,7 +98,10 @@ impl Call {
         request.headers_mut().entry(USER_AGENT).or_insert(BIFROST);
         request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         let mut limits = Limits::new(self.provider, origin.revoked());
-        let sent = limits.within(self.deadline, self.phase, exchange(&origin, request, self.connect)).await?;
+        let sent = {
+            let work = pin!(exchange(&origin, request, self.connect));
+            limits.within(self.deadline, self.phase, work).await?
+        };
         let (response, connection, reconnected) =
             sent.map_err(|unreached| unreachable(limits.provider(), &origin, unreached))?;
         let (head, incoming) = response.into_parts();
@@ -123,7 +127,7 @@ async fn exchange(
         return Err(Unreached::Unanswered(unanswered.cause));
     };
     debug!(origin = ?origin.host(), cause = unanswered.cause, "an idle connection was dead; sending again over a new one");
-    let Lease { mut connection, .. } = origin.lease_new(connect).await.map_err(Unreached::Connect)?;
+    let Lease { mut connection, .. } = Box::pin(origin.lease_new(connect)).await.map_err(Unreached::Connect)?;
     match connection.send(request, origin).await {
         Ok(response) => Ok((response, connection, true)),
         Err(unanswered) => Err(Unreached::Unanswered(unanswered.cause)),

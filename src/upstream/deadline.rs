@@ -4,7 +4,7 @@ use super::outcome::{Failure, Outcome, Phase};
 use crate::chat::{ChatError, ErrorKind};
 use std::fmt;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -43,10 +43,9 @@ impl Limits {
         &mut self,
         deadline: Instant,
         phase: Phase,
-        work: impl Future<Output = T>,
+        mut work: impl Future<Output = T> + Unpin,
     ) -> Result<T, Failure> {
-        let mut work = pin!(work);
-        std::future::poll_fn(|cx| self.poll_within(cx, deadline, phase, |cx| work.as_mut().poll(cx))).await
+        std::future::poll_fn(|cx| self.poll_within(cx, deadline, phase, |cx| Pin::new(&mut work).poll(cx))).await
     }
 
     /// Polls `work` until the deadline, or until the cloud is forbidden.

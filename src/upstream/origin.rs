@@ -109,7 +109,8 @@ impl Origin {
     pub async fn lease(self: &Arc<Self>, limit: Duration) -> Result<Lease, ConnectError> {
         match self.take_idle(Moment::now()) {
             Some(connection) => Ok(Lease { connection, reused: true }),
-            None => self.lease_new(limit).await,
+            // Rare, and large: what every request carries with it stays small.
+            None => Box::pin(self.lease_new(limit)).await,
         }
     }
 

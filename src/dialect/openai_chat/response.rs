@@ -36,7 +36,7 @@ pub(super) fn summarise(body: &[u8]) -> Result<Summary, ChatError> {
         choices: Vec<Choice<'a>>,
         model: Option<String>,
         error: Option<IgnoredAny>,
-        usage: Option<Value>,
+        usage: Option<usage::Counts>,
         x_groq: Option<IgnoredAny>,
     }
     #[derive(Deserialize)]
@@ -52,7 +52,7 @@ pub(super) fn summarise(body: &[u8]) -> Result<Summary, ChatError> {
     if answer.error.is_some() || answer.x_groq.is_some() || answer.choices.iter().any(failed) {
         return full();
     }
-    let usage = answer.usage.and_then(usage::read).map(|(usage, _)| usage);
+    let usage = answer.usage.and_then(usage::Counts::usage);
     Ok(Summary { model: answer.model.filter(|model| !model.is_empty()), usage })
 }
 

@@ -2,20 +2,117 @@
 
 use super::fields::says_something;
 use crate::chat::Usage;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
+
+/// What can be counted of a `usage` object, without the rest of it. A server that counts otherwise than in whole numbers is
+/// not understood here; [`read`] is.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Counts {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    total_tokens: Option<u64>,
+    prompt_tokens_details: Option<PromptCounts>,
+    completion_tokens_details: Option<CompletionCounts>,
+    prompt_cache_hit_tokens: Option<u64>,
+    num_cached_tokens: Option<u64>,
+    cached_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    reasoning_tokens: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+struct PromptCounts {
+    cached_tokens: Option<u64>,
+    cache_write_tokens: Option<u64>,
+    audio_tokens: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+struct CompletionCounts {
+    reasoning_tokens: Option<u64>,
+}
+
+impl Counts {
+    /// The usage; `None` when nothing is counted.
+    pub(super) fn usage(self) -> Option<Usage> {
+        let prompt = self.prompt_tokens_details.unwrap_or_default();
+        // DeepSeek, Mistral, Together and Databricks write cached tokens beside the details.
+        let cache_read = prompt
+            .cached_tokens
+            .or(self.prompt_cache_hit_tokens)
+            .or(self.num_cached_tokens)
+            .or(self.cached_tokens)
+            .or(self.cache_read_input_tokens);
+        let reasoning = self.completion_tokens_details.unwrap_or_default().reasoning_tokens.or(self.reasoning_tokens);
+        let counted = Counted {
+            input: self.prompt_tokens,
+            completion: self.completion_tokens,
+            total: self.total_tokens,
+            cache_read,
+            cache_write: prompt.cache_write_tokens.or(self.cache_creation_input_tokens),
+            reasoning,
+            audio: prompt.audio_tokens,
+        };
+        Some(counted.usage()?.0)
+    }
+}
+
+/// The counts of a `usage` object, wherever they stood in it.
+struct Counted {
+    input: Option<u64>,
+    completion: Option<u64>,
+    total: Option<u64>,
+    cache_read: Option<u64>,
+    cache_write: Option<u64>,
+    reasoning: Option<u64>,
+    audio: Option<u64>,
+}
+
+impl Counted {
+    /// The usage, and the provider's own sum where it counts tokens that nobody else does. `None` when nothing is counted.
+    fn usage(self) -> Option<(Usage, Option<u64>)> {
+        let Self { input, completion, total, cache_read, cache_write, reasoning, audio } = self;
+        if input.is_none() && completion.is_none() && total.is_none() {
+            return None;
+        }
+        let (mut input, mut output) = (input.unwrap_or(0), completion.unwrap_or(0));
+        let counted = input.saturating_add(output);
+        let mut unclaimed = None;
+        if let Some(total) = total.filter(|total| *total > counted) {
+            let uncounted = total - counted;
+            if reasoning == Some(uncounted) {
+                // xAI counts reasoning beside the completion.
+                output += uncounted;
+            } else if audio == Some(uncounted) {
+                // Mistral counts sound beside the prompt.
+                input += uncounted;
+            } else {
+                // Nobody says whose tokens these are (Google's hidden thinking).
+                unclaimed = Some(total);
+            }
+        }
+        // A prompt holds what was cached of it; where the provider counts that apart, it is added.
+        let cached = cache_read.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));
+        if cached > input {
+            input = input.saturating_add(cached);
+        }
+        Some((Usage { input, output, cache_read, cache_write, reasoning }, unclaimed))
+    }
+}
 
 /// Reads a `usage` object; `None` when it counts nothing. What has no place in [`Usage`] is left in the second value.
 pub(in crate::dialect) fn read(value: Value) -> Option<(Usage, Map<String, Value>)> {
     let Value::Object(mut map) = value else { return None };
-    let mut input = take(&mut map, "prompt_tokens");
+    let input = take(&mut map, "prompt_tokens");
     let completion = take(&mut map, "completion_tokens");
     let total = take(&mut map, "total_tokens");
-    if input.is_none() && completion.is_none() && total.is_none() {
-        return None;
-    }
     let mut prompt = take_object(&mut map, "prompt_tokens_details");
     let mut output = take_object(&mut map, "completion_tokens_details");
-    // DeepSeek, Mistral, Together and Databricks write cached tokens beside the details.
     let cache_read = ["prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens", "cache_read_input_tokens"]
         .into_iter()
         .fold(take(&mut prompt, "cached_tokens"), |found, key| found.or(take(&mut map, key)));
@@ -23,21 +120,10 @@ pub(in crate::dialect) fn read(value: Value) -> Option<(Usage, Map<String, Value
     let cache_write = take(&mut prompt, "cache_write_tokens").or(take(&mut map, "cache_creation_input_tokens"));
     let reasoning = take(&mut output, "reasoning_tokens").or(take(&mut map, "reasoning_tokens"));
 
-    let mut generated = completion.unwrap_or(0);
-    let counted = input.unwrap_or(0).saturating_add(generated);
-    if let Some(total) = total.filter(|total| *total > counted) {
-        let uncounted = total - counted;
-        let audio = prompt.get("audio_tokens").and_then(Value::as_u64);
-        if reasoning == Some(uncounted) {
-            // xAI counts reasoning beside the completion.
-            generated += uncounted;
-        } else if audio == Some(uncounted) {
-            // Mistral counts sound beside the prompt.
-            input = Some(input.unwrap_or(0) + uncounted);
-        } else {
-            // Nobody says whose tokens these are (Google's hidden thinking); the provider's own sum is kept.
-            map.insert("total_tokens".into(), json!(total));
-        }
+    let audio = prompt.get("audio_tokens").and_then(Value::as_u64);
+    let (usage, unclaimed) = Counted { input, completion, total, cache_read, cache_write, reasoning, audio }.usage()?;
+    if let Some(total) = unclaimed {
+        map.insert("total_tokens".into(), json!(total));
     }
     for (key, details) in [("prompt_tokens_details", prompt), ("completion_tokens_details", output)] {
         let telling: Map<String, Value> = details.into_iter().filter(|(_, value)| says_something(value)).collect();
@@ -46,11 +132,7 @@ pub(in crate::dialect) fn read(value: Value) -> Option<(Usage, Map<String, Value
         }
     }
     map.retain(|_, value| says_something(value));
-    // A prompt holds what was cached of it; where the provider counts that apart, it is added.
-    let cached = cache_read.unwrap_or(0).saturating_add(cache_write.unwrap_or(0));
-    let input = input.unwrap_or(0);
-    let input = if cached > input { input.saturating_add(cached) } else { input };
-    Some((Usage { input, output: generated, cache_read, cache_write, reasoning }, map))
+    Some((usage, map))
 }
 
 /// Writes a `usage` object. `rest` is what [`read`] left over.
@@ -107,7 +189,12 @@ mod tests {
     use super::*;
 
     fn usage(value: Value) -> Usage {
-        read(value).unwrap().0
+        let whole = read(value.clone()).unwrap().0;
+        // Where the short way understands a form, it counts the same.
+        if let Ok(counts) = serde_json::from_value::<Counts>(value) {
+            assert_eq!(counts.usage(), Some(whole));
+        }
+        whole
     }
 
     #[test]
