@@ -53,16 +53,16 @@ struct Tally {
 }
 
 impl Breaker {
-    /// Whether a request may go to the target now.
+    /// Lets a request go to the target; true when that ends a rest.
     ///
     /// # Errors
     /// It rests.
-    pub fn admit(&mut self, now: Instant, settings: &Settings) -> Result<(), Rest> {
+    pub fn admit(&mut self, now: Instant, settings: &Settings) -> Result<bool, Rest> {
         match self.state {
-            State::Closed => Ok(()),
+            State::Closed => Ok(false),
             State::Open(rest) if now >= rest.until => {
                 self.state = if rest.asked_for { State::Closed } else { State::Probing };
-                Ok(())
+                Ok(true)
             }
             State::Open(rest) => Err(rest),
             State::Probing => Err(Rest { until: now + settings.open, asked_for: false }),
@@ -176,7 +176,7 @@ mod tests {
 
     fn after(breaker: &mut Breaker, at: Instant, verdicts: &[Verdict]) {
         for verdict in verdicts {
-            assert_eq!(breaker.admit(at, &SETTINGS), Ok(()));
+            assert!(breaker.admit(at, &SETTINGS).is_ok());
             breaker.judge(*verdict, None, at, &SETTINGS);
         }
     }
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(breaker.admit(begin, &SETTINGS), Err(breaker.rest(begin).unwrap()));
         let later = begin + SETTINGS.open;
         assert_eq!(breaker.state(later), BreakerState::HalfOpen);
-        assert_eq!(breaker.admit(later, &SETTINGS), Ok(()));
+        assert_eq!(breaker.admit(later, &SETTINGS), Ok(true));
         // One probe is enough.
         assert!(breaker.admit(later, &SETTINGS).is_err());
         breaker.judge(Verdict::Alive, None, later, &SETTINGS);
@@ -246,8 +246,8 @@ mod tests {
         breaker.judge(Verdict::Unknown, Some(Duration::from_secs(1)), now, &SETTINGS);
         assert_eq!(breaker.rest(now), Some(rest));
         // It needs no probe.
-        assert_eq!((breaker.state(rest.until), breaker.admit(rest.until, &SETTINGS)), (BreakerState::Closed, Ok(())));
-        assert_eq!(breaker.admit(rest.until, &SETTINGS), Ok(()));
+        assert_eq!((breaker.state(rest.until), breaker.admit(rest.until, &SETTINGS)), (BreakerState::Closed, Ok(true)));
+        assert_eq!(breaker.admit(rest.until, &SETTINGS), Ok(false));
     }
 
     #[test]

@@ -61,6 +61,10 @@ impl Conditions {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.values().map(HashMap::len).sum::<usize>() >= MAX_TARGETS {
             known.values_mut().for_each(|models| models.retain(|_, condition| !condition.is_idle()));
+            if known.values().map(HashMap::len).sum::<usize>() >= MAX_TARGETS {
+                // Invented names at a provider that fails: what is held against them goes too.
+                known.values_mut().for_each(|models| models.retain(|_, condition| condition.is_busy()));
+            }
             known.retain(|_, models| !models.is_empty());
         }
         let models = known.entry(provider.to_owned()).or_default();
@@ -96,15 +100,11 @@ impl Condition {
     /// The target is left alone for now.
     pub fn admit(self: Arc<Self>, now: Instant, settings: Settings) -> Result<(Admitted, Option<Change>), Rest> {
         let mut known = self.known();
-        let from = known.breaker.state(now);
-        known.breaker.admit(now, &settings)?;
+        let had_rested = known.breaker.admit(now, &settings)?;
+        let to = known.breaker.state(now);
         drop(known);
-        // The time ran out unseen; the probe is what is told.
-        let change = (from == BreakerState::HalfOpen).then_some(Change {
-            from: BreakerState::Open,
-            to: BreakerState::HalfOpen,
-            rest: None,
-        });
+        // The time ran out unseen; this request is the first to notice.
+        let change = had_rested.then_some(Change { from: BreakerState::Open, to, rest: None });
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         Ok((Admitted { condition: self, settings, began: now, judged: false }, change))
     }
@@ -132,8 +132,12 @@ impl Condition {
         self.known().latency.load(self.in_flight.load(Ordering::Relaxed), now)
     }
 
+    fn is_busy(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
+    }
+
     fn is_idle(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) == 0 && self.known().breaker.is_pristine()
+        !self.is_busy() && self.known().breaker.is_pristine()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -29,6 +29,7 @@ pub struct Asking<'a> {
 /// A target that answers: its attempt ends with its answer. Dropped before that, the client has left.
 pub struct Answering {
     target: Target,
+    key: Option<usize>,
     admitted: Admitted,
     work: Option<LocalWork>,
 }
@@ -59,14 +60,14 @@ impl<'a> Asking<'a> {
         let Some(admitted) = self.admitted.take() else { return };
         leave::tell(self.exchange, self.target, admitted.answers(Instant::now().into_std()));
         self.settle(Outcome::Ok, None);
-        let answering = Answering { target: self.target.clone(), admitted, work: self.work.take() };
+        let answering = Answering { target: self.target.clone(), key: self.key, admitted, work: self.work.take() };
         self.exchange.answered(self.target, facts, answering);
     }
 
     /// It failed; gives the failure as the client may hear of it.
     pub fn failed(mut self, mut failure: Failure) -> Failure {
         let Some(admitted) = self.admitted.take() else { return failure };
-        let verdict = verdict(self.exchange, failure.outcome);
+        let verdict = judged(self.exchange, self.target, failure.outcome);
         // A throttled key rests by itself, and others of its provider may serve.
         let rest = match self.key {
             Some(_) if failure.outcome == Outcome::RateLimited => None,
@@ -78,7 +79,7 @@ impl<'a> Asking<'a> {
             leave::keep_key(self.exchange, self.target, key, &failure);
         }
         if self.work.is_some() {
-            report_failure(self.exchange, &failure);
+            report_failure(self.exchange, self.target, &failure);
             if self.exchange.local_only && failure.outcome == Outcome::Unreachable {
                 failure.error = self.exchange.gateway.local_trouble();
             }
@@ -126,26 +127,42 @@ impl Answering {
                     exchange.gateway.supervision.traffic(Trial::Served)
                 }
                 None => {}
-                Some(failure) => report_failure(exchange, failure),
+                Some(failure) => report_failure(exchange, &self.target, failure),
             }
         }
-        let verdict = failure.map_or(Verdict::Alive, |failure| verdict(exchange, failure.outcome));
-        leave::tell(exchange, &self.target, self.admitted.judge(verdict, None, Instant::now().into_std()));
+        let (mut verdict, mut rest) = (Verdict::Alive, None);
+        if let Some(failure) = failure {
+            // An error in the middle of a stream counts like the status that it names.
+            exchange.broke_off(failure.outcome);
+            verdict = judged(exchange, &self.target, failure.outcome);
+            rest = failure.rest().filter(|_| self.key.is_none() || failure.outcome != Outcome::RateLimited);
+            if let Some(key) = self.key {
+                leave::keep_key(exchange, &self.target, key, &failure);
+            }
+        }
+        leave::tell(exchange, &self.target, self.admitted.judge(verdict, rest, Instant::now().into_std()));
     }
 }
 
 /// What an outcome says of its target. A client that is impatient says nothing.
-fn verdict(exchange: &Exchange, outcome: Outcome) -> Verdict {
+fn judged(exchange: &Exchange, target: &Target, outcome: Outcome) -> Verdict {
     match outcome {
-        Outcome::Timeout(_) if exchange.timeout.is_some() => Verdict::Unknown,
+        Outcome::Timeout(_) if is_impatient(exchange, target) => Verdict::Unknown,
         outcome => outcome.verdict(),
     }
 }
 
+/// The client waits for less than the target's own limits.
+fn is_impatient(exchange: &Exchange, target: &Target) -> bool {
+    let deadlines = &target.provider.deadlines;
+    let own = if exchange.stream { deadlines.first_token.min(deadlines.idle) } else { deadlines.whole_answer };
+    exchange.timeout.is_some_and(|timeout| timeout < own)
+}
+
 /// Tells the supervisor that the local server failed, unless it was the request's own fault or impatience.
-fn report_failure(exchange: &Exchange, failure: &Failure) {
+fn report_failure(exchange: &Exchange, target: &Target, failure: &Failure) {
     match trial_of(failure) {
-        Some(Trial::TimedOut) if exchange.timeout.is_some() => {}
+        Some(Trial::TimedOut) if is_impatient(exchange, target) => {}
         Some(trial) => exchange.gateway.supervision.traffic(trial),
         None => {}
     }

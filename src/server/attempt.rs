@@ -5,7 +5,7 @@ use super::relay::{Relay, RelayOptions};
 use super::splice::{self, Spliced};
 use super::{count_tokens, directory, embeddings};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Response, SignatureOrigin, Usage};
-use crate::dialect;
+use crate::dialect::{self, StreamOptions};
 use crate::observe::{Event, Operation};
 use crate::provider::{BodyEdit, Deadlines, Endpoint, MLX_LOCAL, Provider};
 use crate::route::Target;
@@ -98,10 +98,10 @@ impl Terms {
             (true, true) => (self.deadlines.first_token.max(self.deadlines.first_token_reasoning), Phase::FirstToken),
         };
         let idle = self.deadlines.idle;
-        match now + time {
-            at if at <= self.budget_ends => Limit { at, phase, idle },
-            _ => Limit { at: self.budget_ends, phase: Phase::Budget, idle },
-        }
+        let at = (now + time).min(self.budget_ends);
+        // Who had nearly all of its own limit was too slow by that; both are the same by default.
+        let had_its_time = at.duration_since(now) * 10 >= time * 9;
+        Limit { at, phase: if had_its_time { phase } else { Phase::Budget }, idle }
     }
 }
 
@@ -110,11 +110,15 @@ impl Terms {
 /// # Errors
 /// It gave no answer; the outcome says what follows.
 pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Live, Failure> {
-    match exchange.operation {
+    let answer = match exchange.operation {
         Operation::Chat => chat(exchange, target, terms).await,
         Operation::Embeddings => embeddings::run(exchange, target, terms).await,
         Operation::CountTokens => count_tokens::run(exchange, target, terms).await,
-    }
+    };
+    answer.map_err(|mut failure| {
+        hide(&terms.credential.secrets(), &mut failure);
+        failure
+    })
 }
 
 async fn chat(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Live, Failure> {
@@ -134,7 +138,7 @@ async fn chat(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Liv
             return stream(exchange, target, endpoint, answer, body.hide_usage, facts, limit).await;
         }
     }
-    whole(exchange, endpoint, answer, facts, limit).await
+    whole(exchange, target, endpoint, answer, facts, limit).await
 }
 
 /// Sends `body` to `path` of a provider and waits for the head of a good answer.
@@ -244,7 +248,8 @@ async fn stream(
     let options = RelayOptions {
         upstream: endpoint.dialect,
         ingress: exchange.ingress,
-        stream: exchange.stream_options(),
+        // Where the provider names no model, it is the one that was asked.
+        stream: StreamOptions { model: target.model.clone(), ..exchange.stream_options() },
         hide_usage,
         collect: endpoint.dialect != exchange.ingress && exchange.has_tools(),
         idle: limit.idle,
@@ -266,6 +271,7 @@ fn named(mut failure: Failure, provider: &Provider) -> Failure {
 
 async fn whole(
     exchange: &Exchange,
+    target: &Target,
     endpoint: &Endpoint,
     answer: Answer,
     mut facts: AnswerFacts,
@@ -288,6 +294,7 @@ async fn whole(
         response.id.get_or_insert_with(|| exchange.id.clone());
         response.created.get_or_insert_with(directory::now);
     }
+    response.model.get_or_insert_with(|| target.model.clone());
     let body = if exchange.stream {
         as_stream(exchange, response, &mut facts.losses)
     } else {

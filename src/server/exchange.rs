@@ -226,6 +226,13 @@ impl Exchange {
         self.record().attempts.push(attempt);
     }
 
+    /// Writes down that the answer of the last attempt broke off.
+    pub fn broke_off(&self, outcome: Outcome) {
+        if let Some(attempt) = self.record().attempts.last_mut() {
+            attempt.outcome = outcome.label();
+        }
+    }
+
     /// Writes down a target that was passed over without being asked, after it was `waited` for.
     pub fn not_asked(&self, target: &Target, outcome: Outcome, waited: Duration, error: &ChatError) {
         self.attempted(AttemptRecord {

@@ -7,6 +7,7 @@ use super::exchange::Exchange;
 use super::leave::{Leave, NoLeave};
 use crate::chat::{ChatError, ErrorKind};
 use crate::config::classes::Class;
+use crate::provider::FallbackUse;
 use crate::route::{Plan, Rest, Target, balance};
 use crate::upstream::{Disposition, Failure, Outcome};
 use std::sync::Arc;
@@ -21,7 +22,9 @@ const LONGEST_WAIT_BESIDE_OTHERS: Duration = Duration::from_secs(30);
 /// # Errors
 /// The failure that helps the client most, when all have failed.
 pub async fn first_answer(exchange: Arc<Exchange>, plan: Plan) -> Result<Live, Failure> {
-    let targets = in_order(&exchange, plan.targets);
+    let mut targets = in_order(&exchange, plan.targets);
+    let mut is_first = true;
+    targets.retain(|target| std::mem::take(&mut is_first) || target.provider.fallback == FallbackUse::Allowed);
     let mut failover = Failover::new(&exchange, plan.class.as_deref(), &targets);
     let mut told: Option<Failure> = None;
     let mut shut_out = None;
@@ -80,9 +83,15 @@ fn in_order(exchange: &Exchange, targets: Vec<Target>) -> Vec<Target> {
 /// Of two failures the one that helps the client more; of equal ones the first.
 fn more_useful(told: Option<Failure>, failure: Failure) -> Option<Failure> {
     match told {
-        Some(told) if told.outcome.usefulness() >= failure.outcome.usefulness() => Some(told),
+        Some(told) if usefulness(&told) >= usefulness(&failure) => Some(told),
         _ => Some(failure),
     }
+}
+
+/// A busy target that does not say when to come back was only passed over.
+fn usefulness(failure: &Failure) -> u8 {
+    let says_when = failure.outcome != Outcome::Busy || failure.error.retry_after.is_some();
+    if says_when { failure.outcome.usefulness() } else { 0 }
 }
 
 /// Why a target gave no answer.
@@ -101,7 +110,7 @@ struct Failover<'a> {
     budget_ends: Instant,
     /// Somebody has been asked.
     has_asked: bool,
-    /// The prompt does not fit into so many tokens; `u64::MAX` when the window is not known.
+    /// The prompt does not fit into so many tokens; 0 when that window is not known.
     too_small: Option<u64>,
 }
 
@@ -145,6 +154,9 @@ impl<'a> Failover<'a> {
             deadlines: deadlines(self.exchange, self.class, target),
             budget_ends: self.budget_ends,
         };
+        // Another key costs no retry.
+        let spare_keys = u32::try_from(target.provider.keys.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        let throttles = retry.attempts.saturating_add(spare_keys);
         let mut retries = 0;
         let mut last: Option<Failure> = None;
         loop {
@@ -152,7 +164,8 @@ impl<'a> Failover<'a> {
                 Ok(leave) => leave,
                 Err(NoLeave::Failed(failure)) => return Err(Unanswered::Failed(failure)),
                 Err(NoLeave::Resting(rest)) if self.may_wait(rest, is_last, last.as_ref()) => {
-                    waited += self.wait(rest.until.into()).await;
+                    // Not all who wait come back at the same instant.
+                    waited += self.wait(Instant::from(rest.until) + retry.base.mul_f64(fastrand::f64())).await;
                     continue;
                 }
                 // What it said itself tells more than that it rests since.
@@ -165,7 +178,7 @@ impl<'a> Failover<'a> {
             };
             self.has_asked = true;
             let (credential, asking) =
-                Asking::begin(self.exchange, target, leave, retries > 0, std::mem::take(&mut waited));
+                Asking::begin(self.exchange, target, leave, last.is_some() || regardless, std::mem::take(&mut waited));
             let has_key = asking.has_key();
             let failure = match attempt::run(self.exchange, target, &terms(credential)).await {
                 Ok(live) => {
@@ -185,10 +198,10 @@ impl<'a> Failover<'a> {
                     waited += self.wait(until).await;
                 }
                 // Another key is tried at once; without one the target rests now, and is waited for above.
-                Disposition::Wait if retries < retry.attempts => retries += 1,
+                Disposition::Wait if retries < throttles && !regardless => retries += 1,
                 Disposition::RotateKey if has_key && !regardless => {}
                 Disposition::TryLarger => {
-                    let window = self.exchange.gateway.window(self.exchange, target).unwrap_or(u64::MAX);
+                    let window = self.exchange.gateway.window(self.exchange, target).unwrap_or(0);
                     self.too_small = self.too_small.max(Some(window));
                     return Err(Unanswered::Failed(failure));
                 }

@@ -82,10 +82,8 @@ impl Gateway {
         if let Some(error) = wrong.into_inner() {
             return Err(error);
         }
-        if let Ok(plan) = &mut planned {
-            for model in &exchange.fallbacks {
-                add_fallback(plan, model, &view)?;
-            }
+        if !exchange.fallbacks.is_empty() {
+            planned = with_fallbacks(planned, exchange, &view)?;
         }
         Ok(planned)
     }
@@ -125,13 +123,54 @@ impl Gateway {
     }
 }
 
-/// Adds the targets of a model string that the client wants to go on with.
-fn add_fallback(first: &mut Plan, model: &str, view: &View<'_>) -> Result<(), ChatError> {
+/// The plan with the client's own fallbacks behind it. They are all there is when what was asked for has nobody to go to now;
+/// `x-bifrost-substituted` then says so.
+fn with_fallbacks(
+    planned: Result<Plan, PlanError>,
+    exchange: &Exchange,
+    view: &View<'_>,
+) -> Result<Result<Plan, PlanError>, ChatError> {
+    let (mut plan, error) = match planned {
+        Ok(plan) => (plan, None),
+        Err(error @ (PlanError::NoTarget { .. } | PlanError::NoKey { .. } | PlanError::LocalDown { .. })) => {
+            // A class that may not leave the machine still may not.
+            let class = if let PlanError::NoTarget { class, .. } = &error { Some(class.clone()) } else { None };
+            let substituted = Some(exchange.asked.clone());
+            (Plan { targets: Vec::new(), class, class_reason: None, substituted }, Some(error))
+        }
+        Err(error) => return Ok(Err(error)),
+    };
+    for model in &exchange.fallbacks {
+        match add_fallback(&mut plan, model, view)? {
+            Ok(()) => {}
+            // The lists will be there in a moment.
+            Err(not_yet @ PlanError::NotYet) => return Ok(Err(not_yet)),
+            // Nobody is there for it now, which is no mistake of the client's.
+            Err(_) => {}
+        }
+    }
+    Ok(match error {
+        Some(error) if plan.targets.is_empty() => Err(error),
+        _ => Ok(plan),
+    })
+}
+
+/// Adds the targets of a model string that the client wants to go on with; the inner error is that nobody is there for it now.
+///
+/// # Errors
+/// Nothing is called so, or the configuration forbids it.
+fn add_fallback(first: &mut Plan, model: &str, view: &View<'_>) -> Result<Result<(), PlanError>, ChatError> {
     let ask = Ask { model, class: None, features: &Features::default };
-    let next = plan(&ask, view).map_err(|error| {
-        let message = format!("`fallbacks` names `{model}`, and that cannot be asked: {error}");
-        ChatError::invalid("fallbacks", message).with_code("fallback_unknown")
-    })?;
+    let next = match plan(&ask, view) {
+        Ok(next) => next,
+        Err(error @ (PlanError::NoTarget { .. } | PlanError::LocalDown { .. } | PlanError::NotYet)) => {
+            return Ok(Err(error));
+        }
+        Err(error) => {
+            let message = format!("`fallbacks` names `{model}`, and that cannot be asked: {error}");
+            return Err(ChatError::invalid("fallbacks", message).with_code("fallback_unknown"));
+        }
+    };
     let class = first.class.as_deref().and_then(|name| view.snapshot.classes.get(name));
     for mut target in next.targets {
         target.equals = None;
@@ -151,7 +190,7 @@ fn add_fallback(first: &mut Plan, model: &str, view: &View<'_>) -> Result<(), Ch
             first.targets.push(target);
         }
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// A client that brought its own key may name models of its vendor that no list of ours knows.

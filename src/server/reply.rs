@@ -129,14 +129,6 @@ pub fn put(headers: &mut HeaderMap, name: HeaderName, text: &str) {
         headers.insert(name, value);
         return;
     }
-    // Nearly every text can be said as it is.
-    if text.len() <= MAX_HEADER
-        && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
-        && let Ok(value) = HeaderValue::from_str(text)
-    {
-        headers.insert(name, value);
-        return;
-    }
     let mut clean: String =
         text.chars().map(|letter| if letter.is_ascii_graphic() || letter == ' ' { letter } else { '?' }).collect();
     if clean.len() > MAX_HEADER {

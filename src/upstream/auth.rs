@@ -30,6 +30,17 @@ pub enum Credential {
 }
 
 impl Credential {
+    /// What of it must not be said back to anybody.
+    pub fn secrets(&self) -> Vec<Secret> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Own(key) => vec![key.clone()],
+            Self::Client { value, .. } => {
+                vec![Secret::new(value.expose().strip_prefix("Bearer ").unwrap_or(value.expose()))]
+            }
+        }
+    }
+
     /// Writes the credential into the headers of a call.
     pub fn apply(&self, auth: Auth, headers: &mut HeaderMap) {
         let (name, text) = match self {

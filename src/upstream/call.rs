@@ -210,7 +210,12 @@ fn no_url() -> LocalUrlError {
 
 fn forbidden(provider: &str, error: &LocalUrlError) -> Failure {
     let message = format!("{provider} was not asked: {error}.");
-    Failure::new(Outcome::Cancelled, ChatError::new(ErrorKind::Unavailable, message).with_code("local_only"))
+    let (outcome, code) = match error {
+        LocalUrlError::NotLocal(_) => (Outcome::Cancelled, "local_only"),
+        // Another target may be reached all the same.
+        LocalUrlError::Invalid(_) | LocalUrlError::NoClient(_) => (Outcome::NotOffered, "provider_unreachable"),
+    };
+    Failure::new(outcome, ChatError::new(ErrorKind::Unavailable, message).with_code(code))
 }
 
 fn unreachable(provider: &str, origin: &Origin, unreached: Unreached) -> Failure {

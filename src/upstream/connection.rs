@@ -17,6 +17,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +58,11 @@ pub struct Unanswered {
     pub silent: bool,
 }
 
+/// A connection that carries requests side by side is asked for a sign of life this often while it carries some, ...
+const PING_EVERY: Duration = Duration::from_secs(15);
+/// ... and given up when none comes within this.
+const PING_LIMIT: Duration = Duration::from_secs(10);
+
 impl Connection {
     /// Agrees with the server on how to speak. One that carries requests side by side ends with `revoked`.
     ///
@@ -67,7 +73,9 @@ impl Connection {
         let io = TokioIo::new(Metered { inner: connected.io, received: Arc::clone(&received) });
         let line = if connected.http2 {
             let mut builder = http2::Builder::new(TokioExecutor::new());
-            let (sender, driver) = builder.timer(TokioTimer::new()).handshake(io).await?;
+            // A network that has silently gone takes the connection with it, not every request that comes after.
+            builder.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_LIMIT);
+            let (sender, driver) = builder.handshake(io).await?;
             match revoked {
                 None => drop(tokio::spawn(driver)),
                 Some(revoked) => drop(tokio::spawn(revoked.clone().run_until_cancelled_owned(driver))),

@@ -4,6 +4,9 @@ use crate::chat::{ChatError, ErrorKind};
 use http::HeaderMap;
 use std::time::Duration;
 
+/// The code of an answer that local-only mode ended.
+pub const SWITCHED_OFF: &str = "local_only_switched_on";
+
 /// What became of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -228,6 +231,7 @@ impl Outcome {
             ErrorKind::ContentFilter => Self::ContentFilter,
             ErrorKind::Overloaded => Self::Overloaded,
             ErrorKind::Upstream | ErrorKind::Internal => Self::UpstreamFault,
+            ErrorKind::Unavailable if error.code.as_deref() == Some(SWITCHED_OFF) => Self::Cancelled,
             ErrorKind::Unavailable => Self::Unreachable,
             // A 408 or 504 of the provider's is a failure like any other; a silence of its is ours to notice.
             ErrorKind::Timeout if error.status.is_some() => Self::UpstreamFault,

@@ -11,6 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Numbers above this are moments, in Unix seconds; above a thousand times as much, in Unix milliseconds.
 const EPOCH: f64 = 1e9;
 
+/// No provider is left alone for longer than this, whatever it says.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 /// The wait that the headers of an error answer ask for.
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
@@ -49,10 +52,10 @@ fn remaining_of(name: &str) -> Option<String> {
 
 fn reset(text: &str, now: SystemTime) -> Option<Duration> {
     match text.parse::<f64>() {
-        Ok(number) if number >= EPOCH * 1_000.0 => until(UNIX_EPOCH + seconds(number / 1_000.0)?, now),
-        Ok(number) if number >= EPOCH => until(UNIX_EPOCH + seconds(number)?, now),
+        Ok(number) if number >= EPOCH * 1_000.0 => until(moment(number / 1_000.0)?, now),
+        Ok(number) if number >= EPOCH => until(moment(number)?, now),
         Ok(number) => seconds(number),
-        Err(_) => go_duration(text).or_else(|| until(UNIX_EPOCH + Duration::from_secs(timestamp::read(text)?), now)),
+        Err(_) => go_duration(text).or_else(|| until(moment(timestamp::read(text)? as f64)?, now)),
     }
 }
 
@@ -80,12 +83,17 @@ fn go_duration(text: &str) -> Option<Duration> {
 }
 
 fn seconds(number: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(number).ok()
+    Some(Duration::try_from_secs_f64(number).ok()?.min(LONGEST))
+}
+
+/// The moment of Unix `seconds`.
+fn moment(seconds: f64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
 }
 
 fn until(moment: SystemTime, now: SystemTime) -> Option<Duration> {
     // A moment that has passed means that there is nothing to wait for.
-    Some(moment.duration_since(now).unwrap_or_default())
+    Some(moment.duration_since(now).unwrap_or_default().min(LONGEST))
 }
 
 #[cfg(test)]
@@ -116,6 +124,8 @@ mod tests {
             ("retry-after", "soon", None),
             ("retry-after", "-1", None),
             ("retry-after", "1e300", None),
+            ("retry-after", "1e19", Some(86_400_000)),
+            ("retry-after", "1000000000", Some(86_400_000)),
             ("retry-after-ms", "250", Some(250)),
             ("x-other", "7", None),
         ] {
@@ -136,6 +146,7 @@ mod tests {
             ("x-ratelimit-reset", "1787150043000", Some(2_000)),
             ("x-ratelimit-reset", "1787150042", Some(1_000)),
             ("anthropic-ratelimit-requests-reset", "2026-08-19T14:34:11Z", Some(10_000)),
+            ("x-ratelimit-reset", "9999999999999999999999", None),
             ("x-ratelimit-reset-requests", "soon", None),
             ("x-ratelimit-remaining-requests", "7", None),
         ] {
@@ -157,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_header_says_is_no_panic(text in "[ -~]{0,24}") {
+        fn whatever_a_header_says_is_no_panic(text in "[ -~]{0,24}|[0-9]{1,24}|[0-9]{1,3}e[0-9]{1,3}") {
             let some = headers(&[("retry-after", &text), ("x-ratelimit-reset", &text), ("anthropic-ratelimit-tokens-reset", &text)]);
             let _ = (retry_after(&some, SystemTime::now()), limit_reset(&some, SystemTime::now()));
         }

@@ -138,7 +138,9 @@ fn retry_after(details: Option<&Value>, message: &str) -> Option<Duration> {
         Some(number) => (number, 0.001),
         None => (text.strip_suffix('s')?, 1.0),
     };
-    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * unit).ok()
+    // Nobody is left alone for longer than a day.
+    let seconds = (number.parse::<f64>().ok()? * unit).min(86_400.0);
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// Google quotes the API key in some messages (`Consumer 'api_key:AIza...' has been suspended`).
