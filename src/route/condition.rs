@@ -214,6 +214,17 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_rest_that_was_asked_for_is_told() {
+        let (conditions, now) = (Conditions::default(), Instant::now());
+        let (first, _) = conditions.of("p", "m").admit(now, SETTINGS).unwrap();
+        let rest = Duration::from_secs(5);
+        let opened = first.judge(Verdict::Unknown, Some(rest), now).unwrap();
+        assert_eq!((opened.to, opened.rest), (BreakerState::Open, Some(rest)));
+        let (_, change) = conditions.of("p", "m").admit(now + rest, SETTINGS).unwrap();
+        assert_eq!(change.map(|change| (change.from, change.to)), Some((BreakerState::Open, BreakerState::Closed)));
+    }
+
+    #[test]
     fn a_change_is_told_once() {
         let (conditions, now) = (Conditions::default(), Instant::now());
         let target = || conditions.of("p", "m");

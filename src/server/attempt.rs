@@ -389,3 +389,20 @@ fn origin_of(dialect: DialectId) -> SignatureOrigin {
         DialectId::Gemini => SignatureOrigin::Gemini,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_had_all_of_its_time_was_too_slow_by_its_own_limit() {
+        let now = Instant::now();
+        let terms = |budget_ends| Terms { credential: Credential::None, deadlines: Deadlines::CLOUD, budget_ends };
+        // By default both are the same, and the request began a moment before.
+        let usual = terms(now + Deadlines::CLOUD.budget - Duration::from_millis(20));
+        assert_eq!(usual.limit(false, false, now).phase, Phase::WholeAnswer);
+        let late = terms(now + Duration::from_secs(30));
+        let limit = late.limit(true, false, now);
+        assert_eq!((limit.phase, limit.at), (Phase::Budget, late.budget_ends));
+    }
+}

@@ -170,3 +170,15 @@ async fn a_class_that_may_not_leave_the_machine_does_not_leave_it_when_all_fails
     assert!(local.status >= 400, "{local:?}");
     assert_eq!(second.count(), 0, "it left the machine");
 }
+
+#[tokio::test]
+async fn a_fallback_answers_where_nobody_is_there_for_what_was_asked() {
+    let server = FaultServer::always(answer(OpenAiChat, "n", false, "there")).await;
+    let class = "[classes.nobody]\ncloud = true\nselect = [{ provider = \"mlx-local\", model = \"no-such-*\" }]\n";
+    let gateway = Gateway::start(&format!("{}{class}", provider("first", OpenAiChat, &server)));
+    let (path, mut body) = question(OpenAiChat, "nobody", false);
+    body["fallbacks"] = json!(["first/n", "nobody"]);
+    let answered = told(OpenAiChat, gateway.post(&path, &body)).await;
+    answered.answered_by("first/n");
+    assert_eq!(answered.header("x-bifrost-substituted"), "nobody");
+}
