@@ -25,8 +25,19 @@ enum State {
     Closed,
     /// Nothing is let through until then.
     Open(Rest),
-    /// A probe is under way.
-    Probing,
+    /// A probe is under way since then.
+    Probing(Instant),
+}
+
+/// How a request was let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Like every other.
+    Usual,
+    /// As the first after a rest that the provider asked for.
+    AfterRest,
+    /// As the one that probes the target.
+    Probe,
 }
 
 /// A time of rest.
@@ -53,29 +64,37 @@ struct Tally {
 }
 
 impl Breaker {
-    /// Lets a request go to the target; true when that ends a rest.
+    /// Lets a request go to the target.
     ///
     /// # Errors
     /// It rests.
-    pub fn admit(&mut self, now: Instant, settings: &Settings) -> Result<bool, Rest> {
+    pub fn admit(&mut self, now: Instant, settings: &Settings) -> Result<Pass, Rest> {
         match self.state {
-            State::Closed => Ok(false),
+            State::Closed => Ok(Pass::Usual),
             State::Open(rest) if now >= rest.until => {
-                self.state = if rest.asked_for { State::Closed } else { State::Probing };
-                Ok(true)
+                self.state = if rest.asked_for { State::Closed } else { State::Probing(now) };
+                Ok(if rest.asked_for { Pass::AfterRest } else { Pass::Probe })
             }
             State::Open(rest) => Err(rest),
-            State::Probing => Err(Rest { until: now + settings.open, asked_for: false }),
+            // A probe that takes so long keeps nobody else out.
+            State::Probing(since) if now >= since + settings.max_open => {
+                self.state = State::Probing(now);
+                Ok(Pass::Probe)
+            }
+            State::Probing(_) => Err(Rest { until: now + settings.open, asked_for: false }),
         }
     }
 
-    /// What an attempt that was let through has shown. `rest` is how long the provider asked to be left alone.
-    pub fn judge(&mut self, verdict: Verdict, rest: Option<Duration>, now: Instant, settings: &Settings) {
+    /// What an attempt that was let through has shown; while a probe is under way only that counts. `rest` is how long the
+    /// provider asked to be left alone.
+    pub fn judge(&mut self, pass: Pass, verdict: Verdict, rest: Option<Duration>, now: Instant, settings: &Settings) {
+        let counts = pass == Pass::Probe || !matches!(self.state, State::Probing(_));
         match verdict {
+            _ if !counts => {}
             Verdict::Alive => self.recover(now, settings),
             Verdict::Failed => self.fail(now, settings),
             // A probe that showed nothing leaves its place to the next.
-            Verdict::Unknown if matches!(self.state, State::Probing) => {
+            Verdict::Unknown if matches!(self.state, State::Probing(_)) => {
                 self.state = State::Open(Rest { until: now, asked_for: false });
             }
             Verdict::Unknown => {}
@@ -83,7 +102,7 @@ impl Breaker {
         let Some(until) = rest.map(|rest| now + rest) else { return };
         match self.state {
             State::Open(rest) if rest.until >= until => {}
-            State::Open(_) | State::Closed | State::Probing => {
+            State::Open(_) | State::Closed | State::Probing(_) => {
                 self.state = State::Open(Rest { until, asked_for: true });
             }
         }
@@ -95,7 +114,7 @@ impl Breaker {
             State::Closed => BreakerState::Closed,
             State::Open(rest) if now < rest.until => BreakerState::Open,
             State::Open(rest) if rest.asked_for => BreakerState::Closed,
-            State::Open(_) | State::Probing => BreakerState::HalfOpen,
+            State::Open(_) | State::Probing(_) => BreakerState::HalfOpen,
         }
     }
 
@@ -117,7 +136,7 @@ impl Breaker {
         match self.state {
             State::Closed => self.recent.count(false, now, settings.window),
             // What failed before says nothing of a target that is back.
-            State::Probing => *self = Self::default(),
+            State::Probing(_) => *self = Self::default(),
             // A request that began before it opened; the probe decides.
             State::Open(_) => {}
         }
@@ -128,7 +147,7 @@ impl Breaker {
         self.recent.count(true, now, settings.window);
         let opens = match self.state {
             State::Closed => self.consecutive >= settings.failures || self.recent.is_bad(settings.rate),
-            State::Probing => true,
+            State::Probing(_) => true,
             State::Open(_) => false,
         };
         if opens {
@@ -176,8 +195,8 @@ mod tests {
 
     fn after(breaker: &mut Breaker, at: Instant, verdicts: &[Verdict]) {
         for verdict in verdicts {
-            assert!(breaker.admit(at, &SETTINGS).is_ok());
-            breaker.judge(*verdict, None, at, &SETTINGS);
+            let pass = breaker.admit(at, &SETTINGS).unwrap();
+            breaker.judge(pass, *verdict, None, at, &SETTINGS);
         }
     }
 
@@ -195,10 +214,15 @@ mod tests {
         assert_eq!(breaker.admit(begin, &SETTINGS), Err(breaker.rest(begin).unwrap()));
         let later = begin + SETTINGS.open;
         assert_eq!(breaker.state(later), BreakerState::HalfOpen);
-        assert_eq!(breaker.admit(later, &SETTINGS), Ok(true));
+        assert_eq!(breaker.admit(later, &SETTINGS), Ok(Pass::Probe));
         // One probe is enough.
         assert!(breaker.admit(later, &SETTINGS).is_err());
-        breaker.judge(Verdict::Alive, None, later, &SETTINGS);
+        // What began before it opened decides nothing, whatever it shows.
+        for verdict in [Verdict::Alive, Verdict::Unknown, Verdict::Failed] {
+            breaker.judge(Pass::Usual, verdict, None, later, &SETTINGS);
+            assert!(breaker.admit(later, &SETTINGS).is_err());
+        }
+        breaker.judge(Pass::Probe, Verdict::Alive, None, later, &SETTINGS);
         assert_eq!(breaker.state(later), BreakerState::Closed);
         assert!(breaker.is_pristine());
     }
@@ -239,15 +263,18 @@ mod tests {
     #[test]
     fn the_providers_own_word_keeps_it_open() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
-        breaker.judge(Verdict::Unknown, Some(Duration::from_secs(7)), now, &SETTINGS);
+        breaker.judge(Pass::Usual, Verdict::Unknown, Some(Duration::from_secs(7)), now, &SETTINGS);
         let rest = Rest { until: now + Duration::from_secs(7), asked_for: true };
         assert_eq!(breaker.admit(now, &SETTINGS), Err(rest));
         // A shorter word from a request that ends later does not open it sooner.
-        breaker.judge(Verdict::Unknown, Some(Duration::from_secs(1)), now, &SETTINGS);
+        breaker.judge(Pass::Usual, Verdict::Unknown, Some(Duration::from_secs(1)), now, &SETTINGS);
         assert_eq!(breaker.rest(now), Some(rest));
         // It needs no probe.
-        assert_eq!((breaker.state(rest.until), breaker.admit(rest.until, &SETTINGS)), (BreakerState::Closed, Ok(true)));
-        assert_eq!(breaker.admit(rest.until, &SETTINGS), Ok(false));
+        assert_eq!(
+            (breaker.state(rest.until), breaker.admit(rest.until, &SETTINGS)),
+            (BreakerState::Closed, Ok(Pass::AfterRest))
+        );
+        assert_eq!(breaker.admit(rest.until, &SETTINGS), Ok(Pass::Usual));
     }
 
     #[test]
@@ -266,9 +293,9 @@ mod tests {
             let (mut breaker, mut now) = (Breaker::default(), Instant::now());
             for (verdict, millis) in verdicts.into_iter().zip(millis) {
                 now += Duration::from_millis(millis);
-                if breaker.admit(now, &SETTINGS).is_ok() {
+                if let Ok(pass) = breaker.admit(now, &SETTINGS) {
                     let verdict = [Verdict::Alive, Verdict::Failed, Verdict::Unknown][usize::from(verdict)];
-                    breaker.judge(verdict, None, now, &SETTINGS);
+                    breaker.judge(pass, verdict, None, now, &SETTINGS);
                 }
             }
             prop_assert!(breaker.admit(now + SETTINGS.max_open, &SETTINGS).is_ok());

@@ -1,7 +1,7 @@
 //! How each target is doing: its breaker, its latency, the requests it has in flight. Shared by all requests.
 
 use super::balance::{Latency, PENALTY};
-use super::breaker::{Breaker, Rest};
+use super::breaker::{Breaker, Pass, Rest};
 use crate::config::Breaker as Settings;
 use crate::observe::BreakerState;
 use crate::upstream::Verdict;
@@ -46,6 +46,7 @@ pub struct Change {
 pub struct Admitted {
     condition: Arc<Condition>,
     settings: Settings,
+    pass: Pass,
     began: Instant,
     judged: bool,
 }
@@ -100,13 +101,13 @@ impl Condition {
     /// The target is left alone for now.
     pub fn admit(self: Arc<Self>, now: Instant, settings: Settings) -> Result<(Admitted, Option<Change>), Rest> {
         let mut known = self.known();
-        let had_rested = known.breaker.admit(now, &settings)?;
+        let pass = known.breaker.admit(now, &settings)?;
         let to = known.breaker.state(now);
         drop(known);
         // The time ran out unseen; this request is the first to notice.
-        let change = had_rested.then_some(Change { from: BreakerState::Open, to, rest: None });
+        let change = (pass != Pass::Usual).then_some(Change { from: BreakerState::Open, to, rest: None });
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Ok((Admitted { condition: self, settings, began: now, judged: false }, change))
+        Ok((Admitted { condition: self, settings, pass, began: now, judged: false }, change))
     }
 
     /// The state of its breaker.
@@ -151,7 +152,7 @@ impl Admitted {
     pub fn answers(&self, now: Instant) -> Option<Change> {
         let mut known = self.condition.known();
         known.latency.observe(now.saturating_duration_since(self.began), now);
-        (known.breaker.state(now) == BreakerState::HalfOpen)
+        (self.pass == Pass::Probe && known.breaker.state(now) == BreakerState::HalfOpen)
             .then(|| self.tell(&mut known, Verdict::Alive, None, now))
             .flatten()
     }
@@ -168,7 +169,7 @@ impl Admitted {
 
     fn tell(&self, known: &mut Known, verdict: Verdict, rest: Option<Duration>, now: Instant) -> Option<Change> {
         let from = known.breaker.state(now);
-        known.breaker.judge(verdict, rest, now, &self.settings);
+        known.breaker.judge(self.pass, verdict, rest, now, &self.settings);
         let to = known.breaker.state(now);
         let rest = known.breaker.rest(now).map(|rest| rest.until.saturating_duration_since(now));
         (from != to).then_some(Change { from, to, rest })
