@@ -163,8 +163,9 @@ fn pending(exchange: Arc<Exchange>, trying: Trying) -> Response {
 
 /// A body on its way to the client. Dropped when the client leaves, and with it the provider's connection.
 struct Delivery {
-    exchange: Arc<Exchange>,
+    /// Dropped before the exchange: the provider's connection closes before the place at it is given to the next.
     source: Source,
+    exchange: Arc<Exchange>,
     /// Writes signs of life and errors while no relay does.
     encoder: Box<dyn StreamEncoder>,
     next_sign: Instant,
