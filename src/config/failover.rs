@@ -7,7 +7,7 @@ use std::time::Duration;
 
 const RETRY: Retry = Retry { attempts: 2, base: Duration::from_millis(250), cap: Duration::from_secs(8) };
 const BREAKER: Breaker = Breaker {
-    failures: 10,
+    failures: 30,
     rate: 0.5,
     window: Duration::from_secs(30),
     open: Duration::from_secs(2),

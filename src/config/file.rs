@@ -191,10 +191,10 @@ pub struct RetryTable {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BreakerTable {
-    /// So many failures in a row open it. Default: 10.
+    /// So many failures in a row open it; each retry counts. Default: 30.
     #[schemars(range(min = 1))]
     pub failures: Option<u32>,
-    /// This share of failures within `window` opens it too, from 20 attempts on. Default: 0.5.
+    /// This share of failures within `window` opens it too, from 40 attempts on. Default: 0.5.
     #[schemars(range(min = 0.01, max = 1))]
     pub rate: Option<f64>,
     /// The time over which `rate` is counted. Default: 30 s.

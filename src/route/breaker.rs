@@ -6,7 +6,7 @@ use crate::upstream::Verdict;
 use std::time::{Duration, Instant};
 
 /// The share of failures counts from so many attempts on.
-const LEAST_ATTEMPTS: u32 = 20;
+const LEAST_ATTEMPTS: u32 = 40;
 
 /// The breaker of one target.
 #[derive(Debug, Clone, Default)]
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn half_of_many_attempts_open_it_without_three_in_a_row() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
-        for _ in 0..9 {
+        for _ in 0..19 {
             after(&mut breaker, now, &[Verdict::Failed, Verdict::Alive]);
         }
         assert_eq!(breaker.state(now), BreakerState::Closed);
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn what_is_older_than_the_window_is_forgotten() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
-        for _ in 0..9 {
+        for _ in 0..19 {
             after(&mut breaker, now, &[Verdict::Failed, Verdict::Alive]);
         }
         let later = now + SETTINGS.window;

@@ -100,6 +100,13 @@ impl KeyPool {
         self.keys.iter().enumerate().filter_map(|(place, key)| Some((place, rest(key)?))).collect()
     }
 
+    /// A key has worked: it is not dead, whatever was thought.
+    pub fn works(&mut self, place: usize) {
+        if let Some(key) = self.keys.get_mut(place) {
+            key.dead = false;
+        }
+    }
+
     /// A key was refused and is not used again.
     pub fn drop_key(&mut self, place: usize) {
         if let Some(key) = self.keys.get_mut(place) {
@@ -158,6 +165,8 @@ mod tests {
         assert_eq!(pool.out_of_use(now), [(1, None)]);
         pool.drop_key(0);
         assert_eq!(pool.choose("m", now), Choice::Dead);
+        pool.works(1);
+        assert_eq!(pool.choose("m", now), Choice::Use(1));
     }
 
     #[test]

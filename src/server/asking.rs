@@ -58,6 +58,9 @@ impl<'a> Asking<'a> {
     /// It answers.
     pub fn answered(mut self, facts: &AnswerFacts) {
         let Some(admitted) = self.admitted.take() else { return };
+        if let Some(key) = self.key {
+            self.exchange.keys.works(&self.target.provider.name, key);
+        }
         leave::tell(self.exchange, self.target, admitted.answers(Instant::now().into_std()));
         self.settle(Outcome::Ok, None);
         let answering = Answering { target: self.target.clone(), key: self.key, admitted, work: self.work.take() };

@@ -27,7 +27,7 @@ pub async fn first_answer(exchange: Arc<Exchange>, plan: Plan) -> Result<Live, F
     targets.retain(|target| std::mem::take(&mut is_first) || target.provider.fallback == FallbackUse::Allowed);
     let mut failover = Failover::new(&exchange, plan.class.as_deref(), &targets);
     let mut told: Option<Failure> = None;
-    let mut shut_out = None;
+    let mut shut_out = Vec::new();
     for (place, target) in targets.iter().enumerate() {
         if !failover.is_large_enough(target) {
             continue;
@@ -35,20 +35,8 @@ pub async fn first_answer(exchange: Arc<Exchange>, plan: Plan) -> Result<Live, F
         let is_last = place + 1 == targets.len();
         match failover.ask(target, is_last, false).await {
             Ok(live) => return Ok(live),
-            // Nobody is turned away on memory alone: a key may be good again.
-            Err(Unanswered::ShutOut(_)) if is_last && !failover.has_asked => {
-                let target = shut_out.unwrap_or(target);
-                match failover.ask(target, true, true).await {
-                    Ok(live) => return Ok(live),
-                    Err(Unanswered::Failed(failure) | Unanswered::ShutOut(failure)) => {
-                        told = more_useful(told, failure)
-                    }
-                }
-            }
             Err(Unanswered::ShutOut(failure)) => {
-                exchange.not_asked(target, Outcome::Resting, Duration::ZERO, &failure.error);
-                shut_out.get_or_insert(target);
-                told = more_useful(told, failure);
+                shut_out.push((target, failure));
             }
             Err(Unanswered::Failed(failure)) => {
                 let ends = failure.outcome.disposition() == Disposition::Return;
@@ -58,6 +46,20 @@ pub async fn first_answer(exchange: Arc<Exchange>, plan: Plan) -> Result<Live, F
                 }
             }
         }
+    }
+    let is_asked = failover.has_asked;
+    for (target, failure) in shut_out {
+        // Nobody is turned away on memory alone: a key may be good again.
+        let failure = if is_asked {
+            exchange.not_asked(target, Outcome::Resting, Duration::ZERO, &failure.error);
+            failure
+        } else {
+            match failover.ask(target, true, true).await {
+                Ok(live) => return Ok(live),
+                Err(Unanswered::Failed(failure) | Unanswered::ShutOut(failure)) => failure,
+            }
+        };
+        told = more_useful(told, failure);
     }
     Err(exchange.with_attempts(told))
 }

@@ -42,6 +42,13 @@ impl KeyPools {
         }
     }
 
+    /// A key has worked: it is not dead, whatever was thought.
+    pub fn works(&self, provider: &str, key: usize) {
+        if let Some(mut pool) = self.pool(provider) {
+            pool.works(key);
+        }
+    }
+
     /// The keys that are not used now, for people and scripts; by their places, never by what they are.
     pub fn report(&self, now: Instant) -> Vec<Value> {
         let of = |name: &String| {
