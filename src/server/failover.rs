@@ -36,6 +36,9 @@ pub async fn first_answer(exchange: Arc<Exchange>, plan: Plan) -> Result<Live, F
         match failover.ask(target, is_last, false).await {
             Ok(live) => return Ok(live),
             Err(Unanswered::ShutOut(failure)) => {
+                if !is_last || failover.has_asked {
+                    exchange.not_asked(target, Outcome::Resting, Duration::ZERO, &failure.error);
+                }
                 shut_out.push((target, failure));
             }
             Err(Unanswered::Failed(failure)) => {
@@ -51,7 +54,6 @@ pub async fn first_answer(exchange: Arc<Exchange>, plan: Plan) -> Result<Live, F
     for (target, failure) in shut_out {
         // Nobody is turned away on memory alone: a key may be good again.
         let failure = if is_asked {
-            exchange.not_asked(target, Outcome::Resting, Duration::ZERO, &failure.error);
             failure
         } else {
             match failover.ask(target, true, true).await {
