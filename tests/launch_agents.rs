@@ -3,6 +3,10 @@
 //! launchd itself is of macOS. `BIFROST_MAC_TOOLS` names a folder with `fake_launchd.py`, which stands in for it; without
 //! that the tests that need it say that they are skipped.
 
+mod support {
+    pub mod until;
+}
+
 use assert_cmd::Command;
 use bifrost::local::agents::{Agent, ModelServer, Setup};
 use plist::{Dictionary, Value};
@@ -10,8 +14,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use support::until::until;
 use tempfile::TempDir;
 
 const BIFROST: &str = "/nix/store/bifrost/bin/bifrost";
@@ -124,9 +127,6 @@ fn the_plists_for_people_without_nix_are_up_to_date() {
         assert!(!written.contains("/nix/store"));
     }
 }
-
-/// Generous: how long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A Mac: launchd's stand-in with a home folder and two servers that listen on nothing.
 struct Mac {
@@ -254,18 +254,6 @@ impl Mac {
 
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Looks again and again until there is something.
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn on_both(test: impl Fn(&Mac)) {

@@ -209,9 +209,14 @@ impl<'a> View<'a> {
 /// See [`PlanError`].
 pub fn plan(ask: &Ask<'_>, view: &View<'_>) -> Result<Plan, PlanError> {
     let mut plan = resolve_ask(ask, view)?;
-    let mut is_first = true;
-    plan.targets.retain(|target| std::mem::take(&mut is_first) || target.provider.fallback == FallbackUse::Allowed);
+    without_forbidden_fallbacks(&mut plan.targets);
     Ok(plan)
+}
+
+/// Takes out, behind the first target, those whose provider may not answer in another's place.
+pub fn without_forbidden_fallbacks(targets: &mut Vec<Target>) {
+    let mut is_first = true;
+    targets.retain(|target| std::mem::take(&mut is_first) || target.provider.fallback == FallbackUse::Allowed);
 }
 
 fn resolve_ask(ask: &Ask<'_>, view: &View<'_>) -> Result<Plan, PlanError> {

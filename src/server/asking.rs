@@ -14,6 +14,9 @@ use crate::upstream::{Failure, Outcome, Verdict};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// A target without keys that is throttled and does not say for how long is left alone for so long.
+const SHORT_REST: Duration = Duration::from_secs(1);
+
 /// An attempt that is under way. Dropped before it is settled, it is written down as cancelled: the client has left.
 pub struct Asking<'a> {
     exchange: &'a Exchange,
@@ -22,8 +25,17 @@ pub struct Asking<'a> {
     admitted: Option<Admitted>,
     work: Option<LocalWork>,
     began: Instant,
-    retry: bool,
-    waited: Duration,
+    before: Before,
+}
+
+/// What went before an attempt.
+pub struct Before {
+    /// The same target was asked already.
+    pub retry: bool,
+    /// What was waited for: a place, a backoff, a rest.
+    pub waited: Duration,
+    /// The client waits for less than the target's own limits.
+    pub is_impatient: bool,
 }
 
 /// A target that answers: its attempt ends with its answer. Dropped before that, the client has left.
@@ -32,22 +44,17 @@ pub struct Answering {
     key: Option<usize>,
     admitted: Admitted,
     work: Option<LocalWork>,
+    is_impatient: bool,
 }
 
 impl<'a> Asking<'a> {
-    /// Begins an attempt. `waited` is what was waited for before it.
-    pub fn begin(
-        exchange: &'a Exchange,
-        target: &'a Target,
-        leave: Leave,
-        retry: bool,
-        waited: Duration,
-    ) -> (Credential, Self) {
+    /// Begins an attempt.
+    pub fn begin(exchange: &'a Exchange, target: &'a Target, leave: Leave, before: Before) -> (Credential, Self) {
         let is_local = target.provider.name == MLX_LOCAL && exchange.operation == Operation::Chat;
         let work = is_local.then(|| LocalWork::begin(&exchange.gateway));
         let (key, admitted) = (leave.key, Some(leave.admitted));
         let began = Instant::now();
-        (leave.credential, Self { exchange, target, key, admitted, work, began, retry, waited })
+        (leave.credential, Self { exchange, target, key, admitted, work, began, before })
     }
 
     /// It used a key of the provider's.
@@ -63,26 +70,18 @@ impl<'a> Asking<'a> {
         }
         leave::tell(self.exchange, self.target, admitted.answers(Instant::now().into_std()));
         self.settle(Outcome::Ok, None);
-        let answering = Answering { target: self.target.clone(), key: self.key, admitted, work: self.work.take() };
+        let (key, work, is_impatient) = (self.key, self.work.take(), self.before.is_impatient);
+        let answering = Answering { target: self.target.clone(), key, admitted, work, is_impatient };
         self.exchange.answered(self.target, facts, answering);
     }
 
     /// It failed; gives the failure as the client may hear of it.
     pub fn failed(mut self, mut failure: Failure) -> Failure {
         let Some(admitted) = self.admitted.take() else { return failure };
-        let verdict = judged(self.exchange, self.target, failure.outcome);
-        // A throttled key rests by itself, and others of its provider may serve.
-        let rest = match self.key {
-            Some(_) if failure.outcome == Outcome::RateLimited => None,
-            _ if failure.outcome == Outcome::RateLimited => Some(failure.rest().unwrap_or(SHORT_REST)),
-            _ => failure.rest(),
-        };
-        leave::tell(self.exchange, self.target, admitted.judge(verdict, rest, Instant::now().into_std()));
-        if let Some(key) = self.key {
-            leave::keep_key(self.exchange, self.target, key, &failure);
-        }
+        let impatient = self.before.is_impatient;
+        tell_failure(self.exchange, self.target, self.key, admitted, &failure, impatient);
         if self.work.is_some() {
-            report_failure(self.exchange, self.target, &failure);
+            report_failure(self.exchange, &failure, impatient);
             if self.exchange.local_only && failure.outcome == Outcome::Unreachable {
                 failure.error = self.exchange.gateway.local_trouble();
             }
@@ -99,17 +98,14 @@ impl<'a> Asking<'a> {
             model: self.target.model.clone(),
             outcome: outcome.label(),
             status: error.and_then(|error| error.status),
-            retry: self.retry,
-            waited: self.waited,
+            retry: self.before.retry,
+            waited: self.before.waited,
             began: self.began.duration_since(self.exchange.started()),
             millis: self.began.elapsed().as_millis() as u64,
             error: error.map(|error| error.message.clone()),
         });
     }
 }
-
-/// What is left alone of a target that is throttled and does not say for how long.
-const SHORT_REST: Duration = Duration::from_secs(1);
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
@@ -130,42 +126,48 @@ impl Answering {
                     exchange.gateway.supervision.traffic(Trial::Served)
                 }
                 None => {}
-                Some(failure) => report_failure(exchange, &self.target, failure),
+                Some(failure) => report_failure(exchange, failure, self.is_impatient),
             }
         }
-        let (mut verdict, mut rest) = (Verdict::Alive, None);
-        if let Some(failure) = failure {
-            // An error in the middle of a stream counts like the status that it names.
-            exchange.broke_off(failure.outcome);
-            verdict = judged(exchange, &self.target, failure.outcome);
-            rest = failure.rest().filter(|_| self.key.is_none() || failure.outcome != Outcome::RateLimited);
-            if let Some(key) = self.key {
-                leave::keep_key(exchange, &self.target, key, &failure);
-            }
-        }
-        leave::tell(exchange, &self.target, self.admitted.judge(verdict, rest, Instant::now().into_std()));
+        let Some(failure) = failure else {
+            let change = self.admitted.judge(Verdict::Alive, None, Instant::now().into_std());
+            return leave::tell(exchange, &self.target, change);
+        };
+        // An error in the middle of a stream counts like the status that it names.
+        exchange.broke_off(failure.outcome);
+        tell_failure(exchange, &self.target, self.key, self.admitted, &failure, self.is_impatient);
     }
 }
 
-/// What an outcome says of its target. A client that is impatient says nothing.
-fn judged(exchange: &Exchange, target: &Target, outcome: Outcome) -> Verdict {
-    match outcome {
-        Outcome::Timeout(_) if is_impatient(exchange, target) => Verdict::Unknown,
+/// Tells the breaker and the key what a failure means for them. The limit of an impatient client says nothing of the target.
+fn tell_failure(
+    exchange: &Exchange,
+    target: &Target,
+    key: Option<usize>,
+    admitted: Admitted,
+    failure: &Failure,
+    is_impatient: bool,
+) {
+    let verdict = match failure.outcome {
+        Outcome::Timeout(_) if is_impatient => Verdict::Unknown,
         outcome => outcome.verdict(),
+    };
+    let rest = match key {
+        // A throttled key rests by itself, and others of its provider may serve.
+        Some(_) if failure.outcome == Outcome::RateLimited => None,
+        None if failure.outcome == Outcome::RateLimited => Some(failure.rest().unwrap_or(SHORT_REST)),
+        _ => failure.rest(),
+    };
+    leave::tell(exchange, target, admitted.judge(verdict, rest, Instant::now().into_std()));
+    if let Some(key) = key {
+        leave::keep_key(exchange, target, key, failure);
     }
-}
-
-/// The client waits for less than the target's own limits.
-fn is_impatient(exchange: &Exchange, target: &Target) -> bool {
-    let deadlines = &target.provider.deadlines;
-    let own = if exchange.stream { deadlines.first_token.min(deadlines.idle) } else { deadlines.whole_answer };
-    exchange.timeout.is_some_and(|timeout| timeout < own)
 }
 
 /// Tells the supervisor that the local server failed, unless it was the request's own fault or impatience.
-fn report_failure(exchange: &Exchange, target: &Target, failure: &Failure) {
+fn report_failure(exchange: &Exchange, failure: &Failure, is_impatient: bool) {
     match trial_of(failure) {
-        Some(Trial::TimedOut) if is_impatient(exchange, target) => {}
+        Some(Trial::TimedOut) if is_impatient => {}
         Some(trial) => exchange.gateway.supervision.traffic(trial),
         None => {}
     }

@@ -1,14 +1,14 @@
 //! The targets of a plan are asked in turn, each as often as it makes sense, until one answers: docs/FAILOVER.md.
 
 use super::admission::{self, Place};
-use super::asking::Asking;
+use super::asking::{Asking, Before};
 use super::attempt::{self, Live, Terms};
 use super::exchange::Exchange;
 use super::leave::{Leave, NoLeave};
 use crate::chat::{ChatError, ErrorKind};
 use crate::config::classes::Class;
-use crate::provider::FallbackUse;
-use crate::route::{Plan, Rest, Target, balance};
+use crate::provider::Deadlines;
+use crate::route::{Plan, Rest, Target, balance, without_forbidden_fallbacks};
 use crate::upstream::{Disposition, Failure, Outcome};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +22,7 @@ const LONGEST_WAIT_BESIDE_OTHERS: Duration = Duration::from_secs(30);
 /// # Errors
 /// The failure that helps the client most, when all have failed.
 pub async fn first_answer(exchange: Arc<Exchange>, plan: Plan) -> Result<Live, Failure> {
-    let mut targets = in_order(&exchange, plan.targets);
-    let mut is_first = true;
-    targets.retain(|target| std::mem::take(&mut is_first) || target.provider.fallback == FallbackUse::Allowed);
+    let targets = in_order(&exchange, plan.targets);
     let mut failover = Failover::new(&exchange, plan.class.as_deref(), &targets);
     let mut told: Option<Failure> = None;
     let mut shut_out = Vec::new();
@@ -81,7 +79,10 @@ fn in_order(exchange: &Exchange, targets: Vec<Target>) -> Vec<Target> {
         condition.map_or(f64::INFINITY, |condition| condition.load(now))
     };
     let order = balance::order(&groups, load, |below| fastrand::usize(..below));
-    order.into_iter().filter_map(|place| targets.get(place).cloned()).collect()
+    let mut ordered = order.into_iter().filter_map(|place| targets.get(place).cloned()).collect();
+    // Another one may be the first now.
+    without_forbidden_fallbacks(&mut ordered);
+    ordered
 }
 
 /// Of two failures the one that helps the client more; of equal ones the first.
@@ -153,11 +154,9 @@ impl<'a> Failover<'a> {
         mut waited: Duration,
     ) -> Result<Live, Unanswered> {
         let retry = self.exchange.snapshot.retry;
-        let terms = |credential| Terms {
-            credential,
-            deadlines: deadlines(self.exchange, self.class, target),
-            budget_ends: self.budget_ends,
-        };
+        let deadlines = deadlines(self.exchange, self.class, target);
+        let is_impatient = self.waits_less(deadlines, own_deadlines(self.class, target));
+        let terms = |credential| Terms { credential, deadlines, budget_ends: self.budget_ends };
         // Another key costs no retry.
         let spare_keys = u32::try_from(target.provider.keys.len().saturating_sub(1)).unwrap_or(u32::MAX);
         let throttles = retry.attempts.saturating_add(spare_keys);
@@ -166,23 +165,24 @@ impl<'a> Failover<'a> {
         loop {
             let leave = match Leave::of(self.exchange, target, regardless).await {
                 Ok(leave) => leave,
-                Err(NoLeave::Failed(failure)) => return Err(Unanswered::Failed(failure)),
                 Err(NoLeave::Resting(rest)) if self.may_wait(rest, is_last, last.as_ref()) => {
                     // Not all who wait come back at the same instant.
                     waited += self.wait(Instant::from(rest.until) + retry.base.mul_f64(fastrand::f64())).await;
                     continue;
                 }
                 // What it said itself tells more than that it rests since.
-                Err(no_leave) => match (last, no_leave) {
-                    (Some(failure), _) => return Err(Unanswered::Failed(failure)),
-                    (None, NoLeave::ShutOut(failure)) => return Err(Unanswered::ShutOut(failure)),
-                    (None, NoLeave::Resting(rest)) => return Err(Unanswered::Failed(self.resting(target, rest))),
-                    (None, NoLeave::Failed(failure)) => return Err(Unanswered::Failed(failure)),
-                },
+                Err(no_leave) => {
+                    return Err(match (last, no_leave) {
+                        (Some(failure), _) | (None, NoLeave::Failed(failure)) => Unanswered::Failed(failure),
+                        (None, NoLeave::ShutOut(failure)) => Unanswered::ShutOut(failure),
+                        (None, NoLeave::Resting(rest)) => Unanswered::Failed(self.resting(target, rest)),
+                    });
+                }
             };
             self.has_asked = true;
-            let (credential, asking) =
-                Asking::begin(self.exchange, target, leave, last.is_some() || regardless, std::mem::take(&mut waited));
+            let before =
+                Before { retry: last.is_some() || regardless, waited: std::mem::take(&mut waited), is_impatient };
+            let (credential, asking) = Asking::begin(self.exchange, target, leave, before);
             let has_key = asking.has_key();
             let failure = match attempt::run(self.exchange, target, &terms(credential)).await {
                 Ok(live) => {
@@ -216,6 +216,15 @@ impl<'a> Failover<'a> {
                 | Disposition::TryNext => return Err(Unanswered::Failed(failure)),
             }
             last = Some(failure);
+        }
+    }
+
+    /// The client has shortened what an answer of its kind may take.
+    fn waits_less(&self, limits: Deadlines, own: Deadlines) -> bool {
+        if self.exchange.stream {
+            limits.first_token < own.first_token || limits.idle < own.idle
+        } else {
+            limits.whole_answer < own.whole_answer
         }
     }
 
@@ -256,9 +265,14 @@ impl<'a> Failover<'a> {
     }
 }
 
-/// The limits of time of a target: the class's word goes before the provider's, and the client may shorten both.
-fn deadlines(exchange: &Exchange, class: Option<&Class>, target: &Target) -> crate::provider::Deadlines {
+/// The limits of time of a target for this request: its own, which the client may shorten.
+fn deadlines(exchange: &Exchange, class: Option<&Class>, target: &Target) -> Deadlines {
+    let own = own_deadlines(class, target);
+    exchange.timeout.map_or(own, |timeout| own.at_most(timeout))
+}
+
+/// The limits of time of a target, before which the class's word goes.
+fn own_deadlines(class: Option<&Class>, target: &Target) -> Deadlines {
     let own = target.provider.deadlines;
-    let deadlines = class.map_or(own, |class| class.deadlines.over(own));
-    exchange.timeout.map_or(deadlines, |timeout| deadlines.at_most(timeout))
+    class.map_or(own, |class| class.deadlines.over(own))
 }

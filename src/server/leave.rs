@@ -49,20 +49,22 @@ impl Leave {
 
 /// Tells of a breaker that changed its state.
 pub fn tell(exchange: &Exchange, target: &Target, change: Option<Change>) {
-    let Some(Change { from, to, rest }) = change else { return };
-    let known_model = exchange.gateway.directory.lists(&target.provider.name, &target.model);
-    let (provider, model) = (&*target.provider.name, &*target.model);
-    exchange.gateway.observer.tell(Event::Breaker { provider, model, known_model, from, to, rest });
+    if let Some(change) = change {
+        exchange.gateway.tell_breaker(&target.provider.name, &target.model, change);
+    }
 }
 
 impl Gateway {
     /// The local server is well again, as the supervisor has seen: what was held against it is forgotten.
     pub fn forgive_local(&self) {
-        for (model, Change { from, to, rest }) in self.conditions.forgive(MLX_LOCAL, Instant::now()) {
-            let known_model = self.directory.lists(MLX_LOCAL, &model);
-            let event = Event::Breaker { provider: MLX_LOCAL, model: &model, known_model, from, to, rest };
-            self.observer.tell(event);
+        for (model, change) in self.conditions.forgive(MLX_LOCAL, Instant::now()) {
+            self.tell_breaker(MLX_LOCAL, &model, change);
         }
+    }
+
+    fn tell_breaker(&self, provider: &str, model: &str, Change { from, to, rest }: Change) {
+        let known_model = self.directory.lists(provider, model);
+        self.observer.tell(Event::Breaker { provider, model, known_model, from, to, rest });
     }
 }
 

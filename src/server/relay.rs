@@ -33,8 +33,6 @@ pub struct Seen {
     pub model: Option<String>,
     /// When the first real content came.
     pub first_content: Option<Instant>,
-    /// Bytes received from the provider.
-    pub bytes: u64,
 }
 
 /// How the provider's bytes become the client's.
@@ -255,7 +253,6 @@ impl Relay {
     }
 
     fn take(&mut self, bytes: Bytes) {
-        self.seen.bytes += bytes.len() as u64;
         let Manner::Pass(passage) = &mut self.manner else {
             self.decoder.push(&bytes, &mut self.events);
             self.digest();

@@ -43,8 +43,11 @@ const MAX_HEADER: usize = 2_048;
 /// An error in the client's dialect.
 pub fn error(ingress: DialectId, error: &ChatError, request_id: &str) -> Response {
     let (status, body) = written(ingress, error, request_id);
-    // A status that is none of HTTP's would be a provider's invention.
-    let status = finer_status(error).or_else(|| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::BAD_GATEWAY);
+    told(status, body.into(), error, request_id)
+}
+
+/// An error whose status and body are known.
+fn told(status: StatusCode, body: Bytes, error: &ChatError, request_id: &str) -> Response {
     let mut response = json(status, body);
     if let Some(wait) = error.retry_after {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs_f64().ceil().max(1.0) as u64));
@@ -69,13 +72,18 @@ fn finer_status(error: &ChatError) -> Option<StatusCode> {
 /// `bifrost.attempts`, where clients that do not know it pass over it.
 pub fn failure(ingress: DialectId, failure: &Failure, request_id: &str, attempts: &[AttemptRecord]) -> Response {
     let (status, body) = match &failure.original {
-        Some(original) => (StatusCode::from_u16(original.status).ok(), original.body.clone()),
-        None => (None, Bytes::from(written(ingress, &failure.error, request_id).1)),
+        Some(original) => (known_status(original.status), original.body.clone()),
+        None => {
+            let (status, body) = written(ingress, &failure.error, request_id);
+            (status, body.into())
+        }
     };
-    let mut response = error(ingress, &failure.error, request_id);
-    *response.status_mut() = status.unwrap_or(response.status());
-    *response.body_mut() = Body::from(with_attempts(body, attempts));
-    response
+    told(status, with_attempts(body, attempts), &failure.error, request_id)
+}
+
+/// A status that is none of HTTP's would be a provider's invention.
+fn known_status(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY)
 }
 
 fn with_attempts(body: Bytes, attempts: &[AttemptRecord]) -> Bytes {
@@ -97,9 +105,11 @@ fn with_attempts(body: Bytes, attempts: &[AttemptRecord]) -> Bytes {
     Bytes::from(changes.apply())
 }
 
-fn written(ingress: DialectId, error: &ChatError, request_id: &str) -> (u16, Vec<u8>) {
+/// Status and body of an error in the words of a dialect.
+fn written(ingress: DialectId, error: &ChatError, request_id: &str) -> (StatusCode, Vec<u8>) {
     let error = ChatError { request_id: Some(request_id.to_owned()), ..error.clone() };
-    dialect::get(ingress).write_error(&error)
+    let (status, body) = dialect::get(ingress).write_error(&error);
+    (finer_status(&error).unwrap_or_else(|| known_status(status)), body)
 }
 
 /// A JSON answer.

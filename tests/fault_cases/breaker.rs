@@ -1,6 +1,6 @@
 //! A target that fails again and again is left alone for a while, then tried by one request.
 
-use crate::support::fault_client::{DIALECTS, LONG, PAIR, Told, ask, deadlines, provider};
+use crate::support::fault_client::{DIALECTS, LONG, PAIR, Told, ask, deadlines, provider, request, told};
 use crate::support::fault_replies::{Refusal, answer, whole};
 use crate::support::fault_server::{FaultServer, Gate, Reply};
 use crate::support::gateway::Gateway;
@@ -148,6 +148,23 @@ async fn silence_and_refused_connections_are_failures_too() {
             assert!([502, 503, 504].contains(&told.status), "{told:?}");
         }
         assert_eq!(first.count(), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_clients_limit_that_shortens_nothing_excuses_nobody() {
+    // The class's limit is the one that passes, far below the provider's and the client's.
+    let class = "[classes.brief]\ncloud = true\nselect = [{ provider = \"first\", model = \"m\" }]\n\
+                 [classes.brief.deadlines]\nwhole_answer = \"200ms\"\n";
+    for (limit, asked) in [("5000", 3), ("100", 6)] {
+        let first = FaultServer::always(Reply::silence()).await;
+        let gateway = start(&first, None, &format!("{class}{}", breaker(3, "60s")));
+        for _ in 0..6 {
+            let request = request(&gateway, OpenAiChat, "brief", false).header("x-bifrost-timeout-ms", limit);
+            let told = told(OpenAiChat, request).await;
+            assert!([503, 504].contains(&told.status), "{told:?}");
+        }
+        assert_eq!(first.count(), asked, "{limit}");
     }
 }
 
