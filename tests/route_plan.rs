@@ -5,7 +5,7 @@ use bifrost::config::classes::{AutoRule, Class, Needs, Selector, Take};
 use bifrost::config::{Flags, Inputs, OnCloudModel, Snapshot};
 use bifrost::provider::facts::Facts;
 use bifrost::provider::listing::ListedModel;
-use bifrost::provider::{FallbackUse, MLX_LOCAL, Provider, ProviderKind, table};
+use bifrost::provider::{Endpoint, FallbackUse, MLX_LOCAL, Provider, ProviderKind, table};
 use bifrost::route::auto::Features;
 use bifrost::route::registry::Roles;
 use bifrost::route::{Ask, Catalogue, Plan, PlanError, View, plan};
@@ -65,7 +65,7 @@ impl World {
     }
 
     fn provider(&self, name: &str) -> Arc<Provider> {
-        self.snapshot.providers.iter().find(|provider| provider.name == name).unwrap().clone()
+        self.snapshot.providers.iter().find(|provider| *provider.name == *name).unwrap().clone()
     }
 
     fn ask(&self, model: &str) -> Result<Plan, PlanError> {
@@ -75,7 +75,7 @@ impl World {
     fn ask_with(&self, model: &str, class: Option<&str>, features: &Features) -> Result<Plan, PlanError> {
         let is_active = |provider: &Provider| {
             assert!(!self.local_only || provider.is_loopback(), "local-only mode asked about {}", provider.name);
-            self.active.contains(&provider.name.as_str())
+            self.active.contains(&&*provider.name)
         };
         let view = View {
             snapshot: &self.snapshot,
@@ -269,7 +269,7 @@ fn aliases_lead_to_models_and_circles_end() {
         world.snapshot.aliases.insert(name.to_owned(), target.to_owned());
     }
     assert_eq!(world.targets("his"), ["openai/gpt-x"]);
-    assert_eq!(reason(&world.ask("his").unwrap()), "alias his: alias mine: provider openai named");
+    assert_eq!(reason(&world.ask("his").unwrap()), "alias his: alias mine: its provider is named");
     assert!(matches!(world.ask("a"), Err(PlanError::Unknown { .. })));
     assert!(matches!(world.ask("self"), Err(PlanError::Unknown { .. })));
 }
@@ -329,12 +329,17 @@ fn local_only_answers_a_class_of_the_cloud_from_the_machine_or_not_at_all() {
     assert_eq!(World::new(&[MLX_LOCAL]).local_only().ask("coding").unwrap_err(), PlanError::NotYet);
 }
 
+fn move_to(provider: &mut Provider, url: &str) {
+    let first = &mut provider.endpoints[0];
+    *first = Endpoint::new(first.dialect, url, first.version());
+}
+
 #[test]
 fn local_only_refuses_a_local_server_that_is_elsewhere() {
     let mut world = World::new(&[MLX_LOCAL]).lists(MLX_LOCAL, &["m"]).local_only();
     for provider in &mut world.snapshot.providers {
-        if provider.name == MLX_LOCAL {
-            Arc::make_mut(provider).endpoints[0].base_url = "http://10.0.0.7:11434".to_owned();
+        if *provider.name == *MLX_LOCAL {
+            move_to(Arc::make_mut(provider), "http://10.0.0.7:11434");
         }
     }
     assert!(matches!(world.ask("coding"), Err(PlanError::LocalDown { .. })));
@@ -430,7 +435,7 @@ fn a_catalogue_survives_the_disk_and_forgets_lists_of_other_addresses() {
     assert!(same.list("openai").unwrap().find("GPT-X").is_some());
     assert!(same.list(MLX_LOCAL).unwrap().find("org/a").is_some());
     assert_eq!(same.list(MLX_LOCAL).unwrap().running, None, "what is in memory is not for the disk");
-    moved.endpoints[0].base_url = "https://elsewhere.example".to_owned();
+    move_to(&mut moved, "https://elsewhere.example");
     assert!(restore(&moved).list("openai").is_none());
 }
 
@@ -517,8 +522,8 @@ prop_compose! {
         }
         world.snapshot.aliases.extend(aliases);
         if away {
-            for provider in world.snapshot.providers.iter_mut().filter(|provider| provider.name == MLX_LOCAL) {
-                Arc::make_mut(provider).endpoints[0].base_url = "http://10.0.0.7:11434".to_owned();
+            for provider in world.snapshot.providers.iter_mut().filter(|provider| *provider.name == *MLX_LOCAL) {
+                move_to(Arc::make_mut(provider), "http://10.0.0.7:11434");
             }
         }
         if refuse {
@@ -548,10 +553,10 @@ proptest! {
                 prop_assert!(!plan.targets.is_empty());
                 let of_class = plan.class.as_ref().map(|name| &world.snapshot.classes[name]);
                 for target in &plan.targets {
-                    prop_assert!(world.active.contains(&target.provider.name.as_str()), "{target} is not active");
+                    prop_assert!(world.active.contains(&&*target.provider.name), "{target} is not active");
                     prop_assert!(!target.reason.is_empty() && !target.model.is_empty());
                     if world.local_only {
-                        prop_assert!(target.provider.name == MLX_LOCAL && target.provider.is_loopback(), "{target} leaks");
+                        prop_assert!(*target.provider.name == *MLX_LOCAL && target.provider.is_loopback(), "{target} leaks");
                     }
                     if let Some(class) = of_class {
                         prop_assert!(class.cloud || target.provider.is_local(), "{target} costs money");
@@ -581,7 +586,7 @@ fn a_provider_that_is_never_a_fallback_answers_only_who_asks_it_first() {
         .lists("together", &["org/m"])
         .lists("groq", &["org/m"]);
     let forbid = |provider: &mut Arc<Provider>| {
-        if provider.name != "groq" {
+        if *provider.name != *"groq" {
             Arc::make_mut(provider).fallback = FallbackUse::Never;
         }
     };

@@ -45,6 +45,9 @@ pub enum DialectId {
 }
 
 impl DialectId {
+    /// Every dialect.
+    pub const ALL: [Self; 3] = [Self::OpenAiChat, Self::Anthropic, Self::Gemini];
+
     /// The name used in the config file, in logs and in metrics.
     pub const fn name(self) -> &'static str {
         match self {

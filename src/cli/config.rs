@@ -180,7 +180,7 @@ fn is_declared(provider: &Provider) -> bool {
 
 impl Finding {
     async fn of(snapshot: &Snapshot, provider: &Provider, offline: bool) -> Self {
-        let finding = |usable, state: String| Self { name: provider.name.clone(), usable, state, broken: None };
+        let finding = |usable, state: String| Self { name: provider.name.to_string(), usable, state, broken: None };
         if snapshot.local.only && !provider.is_local() {
             return finding(Some(false), "not used in local-only mode".to_owned());
         }
@@ -209,7 +209,7 @@ impl Finding {
                 ..finding(Some(false), format!("has no key ({references} gives none)"))
             },
             Ok(_) if provider.is_local() => {
-                let url = provider.endpoints.first().map(|endpoint| endpoint.base_url.as_str()).unwrap_or_default();
+                let url = provider.endpoints.first().map(|endpoint| endpoint.base_url()).unwrap_or_default();
                 if listens(url).await {
                     finding(Some(true), format!("listens at {url}"))
                 } else {

@@ -113,7 +113,7 @@ async fn keys(snapshot: &Snapshot) -> Vec<Finding> {
         |provider: &&std::sync::Arc<Provider>| provider.needs_key() && (provider.is_local() || !snapshot.local.only);
     for provider in snapshot.providers.iter().filter(wanted) {
         match snapshot.secrets.first(provider.key_sources()).await {
-            Ok(Some(_)) => with_key.push(provider.name.as_str()),
+            Ok(Some(_)) => with_key.push(&*provider.name),
             Ok(None) => {}
             Err(error) => {
                 let remedy =
@@ -326,8 +326,8 @@ async fn get(client: &Client, url: &str) -> Option<(StatusCode, Bytes)> {
 }
 
 fn mlx_url(snapshot: &Snapshot) -> Option<String> {
-    let provider = snapshot.providers.iter().find(|provider| provider.name == MLX_LOCAL)?;
-    Some(provider.endpoints.first()?.base_url.clone())
+    let provider = snapshot.providers.iter().find(|provider| &*provider.name == MLX_LOCAL)?;
+    Some(provider.endpoints.first()?.base_url().to_owned())
 }
 
 fn port_of(url: &str) -> Option<u16> {

@@ -298,8 +298,8 @@ fn search<'a>(inputs: &'a Inputs, name: &'a str) -> impl Iterator<Item = PathBuf
 
 /// The port at which the configuration looks for the model server.
 fn server_port(snapshot: &Snapshot) -> u16 {
-    let server = snapshot.providers.iter().find(|provider| provider.name == MLX_LOCAL);
-    let url = server.and_then(|server| server.endpoints.first()?.base_url.parse::<http::Uri>().ok());
+    let server = snapshot.providers.iter().find(|provider| &*provider.name == MLX_LOCAL);
+    let url = server.and_then(|server| server.endpoints.first()?.base_url().parse::<http::Uri>().ok());
     url.and_then(|url| url.port_u16()).unwrap_or(PORT)
 }
 

@@ -58,7 +58,7 @@ fn of_nothing(name: &str, table: &ProviderTable, url: &Url) -> Provider {
     };
     let kind = if is_loopback(url) { ProviderKind::Local } else { ProviderKind::Vendor };
     Provider {
-        name: name.to_owned(),
+        name: name.into(),
         endpoints: vec![Endpoint::new(dialect, url.as_str(), version(dialect))],
         auth: if table.key.is_some() || !table.keys.is_empty() { auth } else { Auth::None },
         keys: Vec::new(),
@@ -181,22 +181,20 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 /// The endpoints with another URL, other dialects, or both. The URL takes the place of the first one's; those that stand
 /// beneath the first one's follow it, and those elsewhere are dropped, because nobody said that they moved.
 fn endpoints(from: Vec<Endpoint>, url: Option<&Url>, dialects: Option<Vec<DialectId>>) -> Vec<Endpoint> {
-    let Some(first) = from.first().map(|endpoint| endpoint.base_url.clone()) else { return from };
+    let Some(first) = from.first().map(|endpoint| endpoint.base_url().to_owned()) else { return from };
     let moved: Vec<Endpoint> = match url {
         None => from,
         Some(url) => {
             let beneath = |endpoint: &Endpoint| {
-                let rest =
-                    endpoint.base_url.strip_prefix(&first).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
-                let mut moved = Endpoint::new(endpoint.dialect, url.as_str(), &endpoint.version);
-                moved.base_url.push_str(rest);
-                Some(moved)
+                let rest = endpoint.base_url().strip_prefix(&first);
+                let rest = rest.filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+                Some(Endpoint::new(endpoint.dialect, url.as_str(), endpoint.version()).beneath(rest))
             };
             from.iter().filter_map(beneath).collect()
         }
     };
     let Some(dialects) = dialects else { return moved };
-    let base = moved.first().map(|endpoint| endpoint.base_url.clone()).unwrap_or_default();
+    let base = moved.first().map(|endpoint| endpoint.base_url().to_owned()).unwrap_or_default();
     let of = |dialect| {
         let known = moved.iter().find(|endpoint| endpoint.dialect == dialect).cloned();
         known.unwrap_or_else(|| Endpoint::new(dialect, &base, version(dialect)))
@@ -251,11 +249,11 @@ fn headers(
 /// Checks that what calls itself local is, that no key goes over a network in the clear, and that the gateway does not
 /// call itself.
 fn place(provider: &Provider, row: Option<&ProviderRow>, port: u16, findings: &mut Findings<'_>) {
-    let name = provider.name.as_str();
+    let name = &*provider.name;
     if name == MLX_LOCAL && provider.kind != ProviderKind::Local {
         findings.wrong(&["providers", name, "kind"], "is always `local`: local-only mode relies on it");
     }
-    for url in provider.endpoints.iter().filter_map(|endpoint| Url::parse(&endpoint.base_url).ok()) {
+    for url in provider.endpoints.iter().filter_map(|endpoint| Url::parse(endpoint.base_url()).ok()) {
         let path = ["providers", name, "base_url"];
         let loopback = is_loopback(&url);
         if provider.kind == ProviderKind::Local && !loopback {

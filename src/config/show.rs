@@ -45,7 +45,7 @@ impl Snapshot {
         root.insert("local".into(), table.into());
 
         let providers =
-            self.providers.iter().map(|provider| (provider.name.clone(), effective_provider(provider).into()));
+            self.providers.iter().map(|provider| (provider.name.to_string(), effective_provider(provider).into()));
         root.insert("providers".into(), Value::Table(providers.collect()));
         put(&mut root, "classes", Some(&self.classes));
         put(&mut root, "aliases", Some(&self.aliases));
@@ -107,7 +107,7 @@ fn effective_provider(provider: &Provider) -> Table {
         }
     }
     let dialects: Vec<&str> = provider.endpoints.iter().map(|endpoint| endpoint.dialect.name()).collect();
-    let url = provider.endpoints.first().map(|endpoint| format!("{}{}", endpoint.base_url, endpoint.version));
+    let url = provider.endpoints.first().map(|endpoint| format!("{}{}", endpoint.base_url(), endpoint.version()));
     put(&mut table, "base_url", url);
     put(&mut table, "dialect", Some(dialects));
     put(&mut table, "auth", Some(provider.auth));
@@ -145,7 +145,7 @@ fn effective_limits(provider: &Provider) -> Table {
     put(&mut table, "in_flight", limits.in_flight);
     put(&mut table, "queue", Some(limits.queue));
     put_span(&mut table, "queue_timeout", limits.queue_timeout);
-    put(&mut table, "residency", Some(Span(limits.residency)).filter(|_| provider.name == MLX_LOCAL));
+    put(&mut table, "residency", Some(Span(limits.residency)).filter(|_| &*provider.name == MLX_LOCAL));
     table
 }
 
@@ -259,7 +259,7 @@ impl Writer<'_> {
     }
 
     fn key_there(&self, name: &str) -> Option<&'static str> {
-        let provider = self.snapshot.providers.iter().find(|provider| provider.name == name)?;
+        let provider = self.snapshot.providers.iter().find(|provider| *provider.name == *name)?;
         if provider.keys.is_empty() {
             return None;
         }

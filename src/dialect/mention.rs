@@ -3,17 +3,24 @@
 //! A JSON text can spell an ASCII name in its own bytes or with `\\u00XX` escapes, and in no other way (RFC 8259, section 7).
 //! So a text with neither the name's bytes nor `\\u00` holds no member and no value of that name, however it is nested.
 
-use memchr::memmem;
+use memchr::memmem::Finder;
+use std::sync::LazyLock;
+
+/// A name that is looked for in every answer; how to look for it is worked out once.
+pub type Name = LazyLock<Finder<'static>>;
+
+/// How every escape of an ASCII letter begins.
+static ESCAPED_ASCII: Name = LazyLock::new(|| Finder::new("\\u00"));
 
 /// True when `json` may hold one of `names`, or anything that an escape hides.
-pub fn mentions_any(json: &[u8], names: &[&str]) -> bool {
-    memmem::find(json, b"\\u00").is_some() || names.iter().any(|name| memmem::find(json, name.as_bytes()).is_some())
+pub fn mentions_any(json: &[u8], names: &[&Name]) -> bool {
+    names.iter().chain(&[&ESCAPED_ASCII]).any(|name| name.find(json).is_some())
 }
 
 /// True when `json` may hold a member called `name` whose value is something; `null` is nothing. Text that quotes the name
 /// counts as well: the caller then looks closely for nothing, once.
-pub fn mentions_value(json: &[u8], name: &str) -> bool {
-    memmem::find_iter(json, name.as_bytes()).any(|at| !is_null_member(&json[at + name.len()..]))
+pub fn mentions_value(json: &[u8], name: &Name) -> bool {
+    name.find_iter(json).any(|at| !is_null_member(&json[at + name.needle().len()..]))
 }
 
 /// What follows a name is its closing quote, a colon and `null`.
@@ -26,14 +33,17 @@ fn is_null_member(rest: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    static USAGE: Name = LazyLock::new(|| Finder::new("usage"));
+    static ERROR: Name = LazyLock::new(|| Finder::new("error"));
+
     #[test]
     fn null_is_nothing_and_an_escape_may_be_anything() {
-        assert!(!mentions_value(br#"{"usage":null,"a":1}"#, "usage"));
-        assert!(!mentions_value(br#"{"usage" : null}"#, "usage"));
-        assert!(mentions_value(br#"{"usage":null,"x":{"usage":{}}}"#, "usage"));
-        assert!(mentions_value(br#"{"content":"\"usage\":null"}"#, "usage"));
-        assert!(mentions_any(br#"{"err\u006fr":1}"#, &["error"]));
-        assert!(mentions_any(br#"{"a":"an error"}"#, &["x", "error"]));
-        assert!(!mentions_any(br#"{"a":"\u4e2d\n"}"#, &["error"]));
+        assert!(!mentions_value(br#"{"usage":null,"a":1}"#, &USAGE));
+        assert!(!mentions_value(br#"{"usage" : null}"#, &USAGE));
+        assert!(mentions_value(br#"{"usage":null,"x":{"usage":{}}}"#, &USAGE));
+        assert!(mentions_value(br#"{"content":"\"usage\":null"}"#, &USAGE));
+        assert!(mentions_any(br#"{"err\u006fr":1}"#, &[&ERROR]));
+        assert!(mentions_any(br#"{"a":"an error"}"#, &[&USAGE, &ERROR]));
+        assert!(!mentions_any(br#"{"a":"\u4e2d\n"}"#, &[&ERROR]));
     }
 }

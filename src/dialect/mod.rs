@@ -14,6 +14,7 @@ pub use profile::{Profile, ReasoningStyle, TokenLimitField};
 
 use crate::chat::{ChatError, DialectId, Event, Losses, Request, Response, Usage};
 use crate::wire::sse::OneLineEvent;
+use std::borrow::Cow;
 
 /// Every dialect, for what has to hold for each of them.
 pub const ALL: [&dyn Dialect; 3] = [&openai_chat::OpenAiChat, &anthropic::Anthropic, &gemini::Gemini];
@@ -56,8 +57,9 @@ pub trait Dialect: Send + Sync {
     /// Which one it is.
     fn id(&self) -> DialectId;
 
-    /// The path of a chat call to a provider, from the base URL on (which ends before `/v1`).
-    fn chat_path(&self, model: &str, stream: bool) -> String;
+    /// The path of a chat call to a provider, from the base URL on (which ends before `/v1`). A borrowed one is the same for
+    /// every model.
+    fn chat_path(&self, model: &str, stream: bool) -> Cow<'static, str>;
 
     /// Reads a client's request.
     ///

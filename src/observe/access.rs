@@ -3,16 +3,46 @@
 use super::ExchangeRecord;
 use serde::Serialize;
 use std::fmt;
-use std::io::{self, Write};
-use std::time::{Duration, SystemTime};
+use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 
-/// Appends the line of `record`, its end included.
-///
-/// # Errors
-/// None but those of `out`.
-pub(super) fn write_line(out: &mut Vec<u8>, record: &ExchangeRecord, json: bool) -> io::Result<()> {
-    if json { write_json(out, record) } else { writeln!(out, "{}", Readable(record)) }
+/// Writes the lines of finished exchanges, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    /// A moment's second and how it is written: most lines have that of the line before.
+    second: Option<(u64, String)>,
+}
+
+impl Lines {
+    /// Appends the line of `record`, its end included.
+    ///
+    /// # Errors
+    /// None but those of JSON.
+    pub(super) fn write(&mut self, out: &mut Vec<u8>, record: &ExchangeRecord, json: bool) -> io::Result<()> {
+        if json {
+            return write_json(out, record);
+        }
+        let mut line = Line(out);
+        self.write_time(&mut line, ended(record));
+        line.write_exchange(record);
+        line.text("\n");
+        Ok(())
+    }
+
+    fn write_time(&mut self, line: &mut Line<'_>, moment: SystemTime) {
+        let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+        if self.second.as_ref().is_none_or(|(second, _)| *second != since.as_secs()) {
+            let whole = UNIX_EPOCH + Duration::from_secs(since.as_secs());
+            let mut text = Rfc3339(whole).to_string();
+            text.truncate("2026-11-29T00:00:00.".len());
+            self.second = Some((since.as_secs(), text));
+        }
+        let millis = u64::from(since.subsec_millis());
+        line.text(self.second.as_ref().map_or("", |(_, text)| text));
+        line.text(if millis < 10 { "00" } else { ["", "0"][usize::from(millis < 100)] });
+        line.number(millis).text("Z ");
+    }
 }
 
 /// In the frame of tracing-subscriber's JSON events, so that one reader takes both.
@@ -31,7 +61,8 @@ fn write_json(out: &mut Vec<u8>, record: &ExchangeRecord) -> io::Result<()> {
         exchange: record,
     };
     serde_json::to_writer(&mut *out, &line)?;
-    out.write_all(b"\n")
+    out.push(b'\n');
+    Ok(())
 }
 
 fn ended(record: &ExchangeRecord) -> SystemTime {
@@ -42,94 +73,102 @@ fn level(record: &ExchangeRecord) -> &'static str {
     if record.status >= 500 { "WARN" } else { "INFO" }
 }
 
-struct Readable<'a>(&'a ExchangeRecord);
+/// A line that is being written.
+struct Line<'a>(&'a mut Vec<u8>);
 
-impl fmt::Display for Readable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let record = self.0;
-        write!(f, "{} {:>5} exchange: ", Rfc3339(ended(record)), level(record))?;
+impl Line<'_> {
+    fn write_exchange(&mut self, record: &ExchangeRecord) {
+        self.text(if level(record) == "WARN" { " WARN exchange: " } else { " INFO exchange: " });
         match record.status {
-            0 => f.write_str("---")?,
-            status => write!(f, "{status}")?,
-        }
-        write!(f, " {} {}", record.ingress, record.operation.name())?;
+            0 => self.text("---"),
+            status => self.number(u64::from(status)),
+        };
+        self.text(" ").text(record.ingress.name()).text(" ").text(record.operation.name());
         if !record.requested_model.is_empty() {
-            write!(f, " {}", Plain(&record.requested_model))?;
+            self.text(" ").name(&record.requested_model);
         }
         if let (Some(provider), Some(model)) = (&record.provider, &record.model) {
-            write!(f, " -> {}/{}", Plain(provider), Plain(model))?;
+            self.text(" -> ").name(provider).text("/").name(model);
         }
-        write!(f, " {}", Short(record.total))?;
+        self.text(" ").time(record.total);
         if let Some(first) = record.first_token {
-            write!(f, " first={}", Short(first))?;
+            self.text(" first=").time(first);
         }
         if let Some(overhead) = record.overhead {
-            write!(f, " overhead={}us", overhead.as_micros())?;
+            self.text(" overhead=").number(overhead.as_micros() as u64).text("us");
         }
         if let Some(usage) = &record.usage {
-            write!(f, " tokens={}/{}", usage.input, usage.output)?;
+            self.text(" tokens=").number(usage.input).text("/").number(usage.output);
         }
         if let Some(class) = record.class.as_ref().filter(|class| **class != record.requested_model) {
-            write!(f, " class={}", Plain(class))?;
+            self.text(" class=").name(class);
         }
         if let Some(cost) = record.cost_usd().filter(|cost| *cost > 0.0) {
-            write!(f, " cost=${cost:.6}")?;
+            self.text(&format!(" cost=${cost:.6}"));
         }
         if record.attempts.len() > 1 {
-            write!(f, " attempts={}", record.attempts.len())?;
+            self.text(" attempts=").number(record.attempts.len() as u64);
         }
-        for (name, count) in [("retries", record.retries()), ("skipped", record.skipped)] {
+        for (name, count) in [(" retries=", record.retries()), (" skipped=", record.skipped)] {
             if count > 0 {
-                write!(f, " {name}={count}")?;
+                self.text(name).number(count);
             }
         }
         let waited: Duration = record.attempts.iter().map(|attempt| attempt.waited).sum();
         if !waited.is_zero() {
-            write!(f, " waited={}", Short(waited))?;
+            self.text(" waited=").time(waited);
         }
         if let Some(model) = &record.substituted {
-            write!(f, " substituted={}", Plain(model))?;
+            self.text(" substituted=").name(model);
         }
         if !record.losses.is_empty() {
-            write!(f, " loss=\"{}\"", record.losses.to_string().escape_debug())?;
+            self.text(&format!(" loss=\"{}\"", record.losses.to_string().escape_debug()));
         }
         if let Some(error) = &record.error {
-            write!(f, " error={}", error.label())?;
+            self.text(" error=").text(error.label());
             if let Some(code) = &error.code {
-                write!(f, "/{}", Plain(code))?;
+                self.text("/").name(code);
             }
         }
         for (on, word) in [(record.local_only, " local-only"), (record.cancelled, " cancelled")] {
             if on {
-                f.write_str(word)?;
+                self.text(word);
             }
         }
-        write!(f, " id={}", Plain(&record.id))
+        self.text(" id=").name(&record.id);
     }
-}
 
-/// A word that somebody else chose: quoted unless it is plain, so that it can neither end the line nor pass for another
-/// field.
-struct Plain<'a>(&'a str);
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
 
-impl fmt::Display for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@+".contains(c);
-        if !self.0.is_empty() && self.0.chars().all(plain) {
-            f.write_str(self.0)
+    fn number(&mut self, number: u64) -> &mut Self {
+        self.text(itoa::Buffer::new().format(number))
+    }
+
+    /// A word that somebody else chose: quoted unless it is plain, so that it can neither end the line nor pass for another
+    /// field.
+    fn name(&mut self, name: &str) -> &mut Self {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@+".contains(&byte);
+        if !name.is_empty() && name.bytes().all(plain) {
+            self.text(name)
         } else {
-            write!(f, "\"{}\"", self.0.escape_debug())
+            self.text(&format!("\"{}\"", name.escape_debug()))
         }
     }
-}
 
-/// A duration with three digits or so.
-struct Short(Duration);
-
-impl fmt::Display for Short {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs_f64();
-        if seconds < 1.0 { write!(f, "{:.1}ms", seconds * 1_000.0) } else { write!(f, "{seconds:.2}s") }
+    /// A duration with three digits or so.
+    fn time(&mut self, time: Duration) -> &mut Self {
+        let micros = time.as_micros() as u64;
+        if micros < 1_000_000 {
+            let tenths = (micros + 50) / 100;
+            self.number(tenths / 10).text(".").number(tenths % 10).text("ms")
+        } else {
+            let hundredths = (micros + 5_000) / 10_000;
+            self.number(hundredths / 100).text(if hundredths % 100 < 10 { ".0" } else { "." });
+            self.number(hundredths % 100).text("s")
+        }
     }
 }
 
@@ -166,12 +205,48 @@ mod tests {
     }
 
     #[test]
+    fn a_line_begins_with_the_time_of_its_exchanges_end() {
+        let mut lines = Lines::default();
+        for (millis, start) in [
+            (1_709_251_199_001, "2024-02-29T23:59:59.001Z  INFO exchange: --- "),
+            (1_709_251_199_999, "2024-02-29T23:59:59.999Z  INFO "),
+            (1_709_251_200_050, "2024-03-01T00:00:00.050Z  INFO "),
+        ] {
+            let record =
+                ExchangeRecord { started: UNIX_EPOCH + Duration::from_millis(millis), ..ExchangeRecord::default() };
+            let mut line = Vec::new();
+            lines.write(&mut line, &record, false).unwrap();
+            let line = String::from_utf8(line).unwrap();
+            assert!(line.starts_with(start) && line.ends_with('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn durations_have_three_digits_or_so() {
+        for (micros, text) in [
+            (0, "0.0ms"),
+            (49, "0.0ms"),
+            (17_250, "17.3ms"),
+            (999_900, "999.9ms"),
+            (1_000_000, "1.00s"),
+            (1_054_999, "1.05s"),
+            (83_500_000, "83.50s"),
+        ] {
+            let mut line = Vec::new();
+            Line(&mut line).time(Duration::from_micros(micros));
+            assert_eq!(String::from_utf8(line).unwrap(), text);
+        }
+    }
+
+    #[test]
     fn a_hostile_name_neither_ends_the_line_nor_makes_a_field() {
         let record = ExchangeRecord {
             requested_model: "m\n2026-01-01T00:00:00.000Z ERROR forged status=200\u{1b}[31m\"".to_owned(),
             ..ExchangeRecord::default()
         };
-        let line = Readable(&record).to_string();
+        let mut line = Vec::new();
+        Line(&mut line).write_exchange(&record);
+        let line = String::from_utf8(line).unwrap();
         assert!(!line.chars().any(char::is_control), "{line:?}");
         assert!(line.contains(r#""m\n2026-01-01T00:00:00.000Z ERROR forged status=200\u{1b}[31m\"""#), "{line}");
     }

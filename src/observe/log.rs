@@ -197,13 +197,14 @@ impl Queue {
     fn write_all_to(&self, mut sink: impl Write) {
         let mut batch = VecDeque::new();
         let mut text = Vec::new();
+        let mut lines = access::Lines::default();
         while self.take(&mut batch) {
             for entry in batch.drain(..) {
                 match entry {
                     Entry::Text(line) => text.extend_from_slice(&line),
                     Entry::Exchange(record) => {
                         // Writing to memory cannot fail.
-                        let _ = access::write_line(&mut text, &record, self.json);
+                        let _ = lines.write(&mut text, &record, self.json);
                     }
                 }
             }

@@ -14,7 +14,7 @@ mod traces;
 pub use event::{BreakerState, Event, WaitEnd};
 pub use log::{Log, LogError};
 pub use metrics::{InFlight, OpenStream};
-pub use record::{AttemptRecord, ErrorRecord, ExchangeRecord, Operation, QueueRecord};
+pub use record::{AttemptRecord, ErrorRecord, ExchangeRecord, Operation, QueueRecord, trail};
 pub use traces::{TraceBatch, TraceContext, TraceQueue};
 
 use crate::config::LogSettings;
@@ -61,10 +61,10 @@ impl Observer {
     }
 
     /// The end of an exchange: the only way in. Never waits for anybody.
-    pub fn finish(&self, mut record: ExchangeRecord) {
-        record.shorten();
+    pub fn finish(&self, record: impl Into<Arc<ExchangeRecord>>) {
+        let mut record = record.into();
+        Arc::make_mut(&mut record).shorten();
         self.metrics.finished(&record);
-        let record = Arc::new(record);
         self.log.exchange(&record);
         self.traces.push(&record);
         self.ring.push(record);

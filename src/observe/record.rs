@@ -8,7 +8,7 @@ use crate::provider::prices::Prices;
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
-use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// A name that somebody else chose is cut to so many bytes.
@@ -31,6 +31,9 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 3] = [Self::Chat, Self::Embeddings, Self::CountTokens];
+
     /// The name in metrics and in the log; `chat` and `embeddings` are those of OpenTelemetry's `gen_ai.operation.name`.
     pub const fn name(self) -> &'static str {
         match self {
@@ -45,7 +48,7 @@ impl Operation {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExchangeRecord {
     /// The gateway's id of the exchange.
-    pub id: String,
+    pub id: Arc<str>,
     /// When it began.
     pub started: SystemTime,
     /// The dialect that the client spoke.
@@ -59,9 +62,9 @@ pub struct ExchangeRecord {
     /// Why that class.
     pub class_reason: Option<String>,
     /// The provider that answered.
-    pub provider: Option<String>,
+    pub provider: Option<Arc<str>>,
     /// The model that answered, in the provider's naming.
-    pub model: Option<String>,
+    pub model: Option<Arc<str>>,
     /// The model that the provider says it used.
     pub response_model: Option<String>,
     /// A catalogue lists `model`; only then may its name become a label.
@@ -112,9 +115,9 @@ pub struct ExchangeRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptRecord {
     /// The provider.
-    pub provider: String,
+    pub provider: Arc<str>,
     /// The model, in the provider's naming.
-    pub model: String,
+    pub model: Arc<str>,
     /// What became of it: the label of an outcome.
     pub outcome: &'static str,
     /// The HTTP status that the provider answered with.
@@ -158,11 +161,18 @@ impl QueueRecord {
     }
 }
 
-/// As in the header `x-bifrost-attempts`: `openai/gpt-x rate_limited 12ms`.
-impl fmt::Display for AttemptRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{} {} {}ms", self.provider, self.model, self.outcome, self.millis)
+/// As in the header `x-bifrost-attempts`: `openai/gpt-x rate_limited 12ms, openrouter/openai/gpt-x ok 900ms`.
+pub fn trail(attempts: &[AttemptRecord]) -> String {
+    let mut trail = String::with_capacity(64 * attempts.len());
+    for attempt in attempts {
+        let before = if trail.is_empty() { "" } else { ", " };
+        let mut number = itoa::Buffer::new();
+        let millis = number.format(attempt.millis);
+        for word in [before, &attempt.provider, "/", &attempt.model, " ", attempt.outcome, " ", millis, "ms"] {
+            trail.push_str(word);
+        }
     }
+    trail
 }
 
 /// What went wrong, without the words: those may quote the client.
@@ -208,7 +218,7 @@ impl ErrorRecord {
 impl Default for ExchangeRecord {
     fn default() -> Self {
         Self {
-            id: String::new(),
+            id: Arc::from(""),
             started: SystemTime::UNIX_EPOCH,
             ingress: DialectId::OpenAiChat,
             operation: Operation::default(),
@@ -245,7 +255,7 @@ impl Default for ExchangeRecord {
 
 impl ExchangeRecord {
     /// The record of an exchange that begins now. It counts as cancelled until somebody writes down how it ended.
-    pub fn begin(id: String, ingress: DialectId, operation: Operation, local_only: bool) -> Self {
+    pub fn begin(id: Arc<str>, ingress: DialectId, operation: Operation, local_only: bool) -> Self {
         Self { id, started: SystemTime::now(), ingress, operation, local_only, cancelled: true, ..Self::default() }
     }
 
@@ -291,13 +301,14 @@ impl ExchangeRecord {
 
     /// Cuts what others wrote to bounded lengths: the ring keeps records for long.
     pub(super) fn shorten(&mut self) {
-        cut(&mut self.id, MAX_NAME);
+        cut_shared(&mut self.id);
+        for name in [&mut self.provider, &mut self.model].into_iter().flatten() {
+            cut_shared(name);
+        }
         cut(&mut self.requested_model, MAX_NAME);
         let optional = [
             (&mut self.class, MAX_NAME),
             (&mut self.class_reason, MAX_TEXT),
-            (&mut self.provider, MAX_NAME),
-            (&mut self.model, MAX_NAME),
             (&mut self.response_model, MAX_NAME),
             (&mut self.substituted, MAX_NAME),
             (&mut self.upstream_request_id, MAX_NAME),
@@ -313,7 +324,7 @@ impl ExchangeRecord {
             }
         }
         for attempt in &mut self.attempts {
-            cut(&mut attempt.model, MAX_NAME);
+            cut_shared(&mut attempt.model);
             if let Some(text) = &mut attempt.error {
                 cut(text, MAX_TEXT);
             }
@@ -343,19 +354,28 @@ fn cut(text: &mut String, limit: usize) {
     }
 }
 
+/// The same for a name that is shared.
+fn cut_shared(name: &mut Arc<str>) {
+    if name.len() > MAX_NAME {
+        let mut shorter = String::from(&**name);
+        cut(&mut shorter, MAX_NAME);
+        *name = Arc::from(shorter);
+    }
+}
+
 /// As at `GET /admin/exchanges/{id}` and in JSON log lines: absent facts are null, times are UTC, durations say their unit.
 impl Serialize for ExchangeRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("id", &self.id)?;
+        map.serialize_entry("id", &*self.id)?;
         map.serialize_entry("started", &access::Rfc3339(self.started).to_string())?;
         map.serialize_entry("ingress", self.ingress.name())?;
         map.serialize_entry("operation", self.operation.name())?;
         map.serialize_entry("requested_model", &self.requested_model)?;
         map.serialize_entry("class", &self.class)?;
         map.serialize_entry("class_reason", &self.class_reason)?;
-        map.serialize_entry("provider", &self.provider)?;
-        map.serialize_entry("model", &self.model)?;
+        map.serialize_entry("provider", &self.provider.as_deref())?;
+        map.serialize_entry("model", &self.model.as_deref())?;
         map.serialize_entry("response_model", &self.response_model)?;
         map.serialize_entry("attempts", &self.attempts)?;
         map.serialize_entry("queue", &self.queue)?;
@@ -389,8 +409,8 @@ fn millis(time: Duration) -> f64 {
 impl Serialize for AttemptRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(9))?;
-        map.serialize_entry("provider", &self.provider)?;
-        map.serialize_entry("model", &self.model)?;
+        map.serialize_entry("provider", &*self.provider)?;
+        map.serialize_entry("model", &*self.model)?;
         map.serialize_entry("outcome", self.outcome)?;
         map.serialize_entry("status", &self.status)?;
         map.serialize_entry("retry", &self.retry)?;

@@ -29,7 +29,7 @@ impl Ring {
 
     /// The newest record with this id: clients choose ids, and may choose one twice.
     pub(super) fn by_id(&self, id: &str) -> Option<Arc<ExchangeRecord>> {
-        self.lock().iter().rev().find(|record| record.id == id).cloned()
+        self.lock().iter().rev().find(|record| *record.id == *id).cloned()
     }
 
     /// All records, the newest first.

@@ -7,9 +7,13 @@ pub mod prices;
 pub mod table;
 
 use crate::chat::DialectId;
-use crate::dialect::Profile;
+use crate::dialect::{self, Profile};
 use crate::secret::SecretRef;
+use http::Uri;
+use http::uri::InvalidUri;
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One provider as the project ships it.
@@ -116,7 +120,7 @@ pub enum BodyEdit {
 #[derive(Clone)]
 pub struct Provider {
     /// The name before the slash.
-    pub name: String,
+    pub name: Arc<str>,
     /// Which dialects it speaks and where; never empty.
     pub endpoints: Vec<Endpoint>,
     /// How the key is sent.
@@ -187,10 +191,10 @@ impl fmt::Debug for Provider {
 pub struct Endpoint {
     /// The dialect.
     pub dialect: DialectId,
-    /// The URL up to where the version begins; no slash at the end, no `/v1`.
-    pub base_url: String,
-    /// What stands in the place of the version in the dialect's paths: `/v1` nearly always, `/v4`, or nothing.
-    pub version: String,
+    base_url: String,
+    version: String,
+    /// Where chats go; `None` where the URL names the model.
+    chat: Option<Uri>,
 }
 
 impl Endpoint {
@@ -203,13 +207,47 @@ impl Endpoint {
             Some(found) if !VENDOR_VERSIONS.contains(&found) => found,
             _ => version,
         };
-        Self { dialect, base_url: base.to_owned(), version: version.to_owned() }
+        Self::at(dialect, base.to_owned(), version.to_owned())
+    }
+
+    fn at(dialect: DialectId, base_url: String, version: String) -> Self {
+        let mut endpoint = Self { dialect, base_url, version, chat: None };
+        if let Cow::Borrowed(path) = dialect::get(dialect).chat_path("", false) {
+            endpoint.chat = Uri::try_from(endpoint.url(path)).ok();
+        }
+        endpoint
+    }
+
+    /// The same further down: `path` is put behind the URL.
+    pub fn beneath(self, path: &str) -> Self {
+        Self::at(self.dialect, self.base_url + path, self.version)
+    }
+
+    /// The URL up to where the version begins; no slash at the end, no `/v1`.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// What stands in the place of the version in the dialect's paths: `/v1` nearly always, `/v4`, or nothing.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// The whole URL of a dialect's `path` (`/v1/chat/completions`), with this endpoint's version in it.
     pub fn url(&self, path: &str) -> String {
         let rest = path.get(1..).and_then(|tail| tail.find('/')).and_then(|slash| path.get(slash + 1..));
         format!("{}{}{}", self.base_url, self.version, rest.unwrap_or(path))
+    }
+
+    /// Where a chat with `model` goes.
+    ///
+    /// # Errors
+    /// The base URL is none.
+    pub fn chat_url(&self, model: &str, stream: bool) -> Result<Uri, InvalidUri> {
+        match &self.chat {
+            Some(url) => Ok(url.clone()),
+            None => Uri::try_from(self.url(&dialect::get(self.dialect).chat_path(model, stream))),
+        }
     }
 }
 
@@ -343,7 +381,7 @@ impl Provider {
 
     /// True when every endpoint is at a loopback address or `localhost`, so that local-only mode allows it.
     pub fn is_loopback(&self) -> bool {
-        !self.endpoints.is_empty() && self.endpoints.iter().all(|endpoint| is_loopback(&endpoint.base_url))
+        !self.endpoints.is_empty() && self.endpoints.iter().all(|endpoint| is_loopback(endpoint.base_url()))
     }
 
     /// True for a provider on this machine.
@@ -377,13 +415,9 @@ pub fn is_loopback(url: &str) -> bool {
 impl ProviderRow {
     /// The provider as shipped, without any config.
     pub fn provider(&self) -> Provider {
-        let endpoint = |row: &EndpointRow| Endpoint {
-            dialect: row.dialect,
-            base_url: row.base_url.to_owned(),
-            version: row.version.to_owned(),
-        };
+        let endpoint = |row: &EndpointRow| Endpoint::at(row.dialect, row.base_url.to_owned(), row.version.to_owned());
         Provider {
-            name: self.name.to_owned(),
+            name: Arc::from(self.name),
             endpoints: self.endpoints.iter().map(endpoint).collect(),
             auth: self.auth,
             keys: ProviderKey::of(self.key_env.iter().map(|name| SecretRef::Env((*name).to_owned())).collect()),

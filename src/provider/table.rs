@@ -121,7 +121,7 @@ mod tests {
                 assert!(!endpoint.base_url.ends_with('/'), "{}", row.name);
                 assert!(endpoint.version.is_empty() || endpoint.version.starts_with("/v"), "{}", row.name);
                 let read = crate::provider::Endpoint::new(endpoint.dialect, endpoint.base_url, endpoint.version);
-                assert_eq!((&*read.base_url, &*read.version), (endpoint.base_url, endpoint.version), "{}", row.name);
+                assert_eq!((read.base_url(), read.version()), (endpoint.base_url, endpoint.version), "{}", row.name);
             }
             let dialects: HashSet<_> = row.endpoints.iter().map(|endpoint| endpoint.dialect).collect();
             assert_eq!(dialects.len(), row.endpoints.len(), "{} speaks a dialect twice", row.name);

@@ -118,7 +118,7 @@ impl Catalogue {
         };
         list.index();
         list.learn(&provider.name, &self.public);
-        self.lists.insert(provider.name.clone(), list);
+        self.lists.insert(provider.name.to_string(), list);
         if provider.kind == ProviderKind::Aggregator {
             self.publish();
         }
@@ -126,7 +126,7 @@ impl Catalogue {
 
     /// Notes that fetching failed; the models of an earlier list stay.
     pub fn fail(&mut self, provider: &Provider, error: impl Into<String>, now: u64) {
-        let list = self.lists.entry(provider.name.clone()).or_default();
+        let list = self.lists.entry(provider.name.to_string()).or_default();
         list.url = provider.models_url().unwrap_or_default();
         list.failure = Some((error.into(), now));
         list.running = list.running.take().map(|_| Vec::new());
@@ -135,7 +135,7 @@ impl Catalogue {
     /// True when the provider's list should be fetched: never was, is older than `ttl`, or failed a while ago.
     pub fn is_due(&self, provider: &Provider, now: u64, ttl: Duration) -> bool {
         let Some(url) = provider.models_url() else { return false };
-        let Some(list) = self.lists.get(&provider.name).filter(|list| list.url == url) else { return true };
+        let Some(list) = self.lists.get(&*provider.name).filter(|list| list.url == url) else { return true };
         match (&list.failure, list.fetched_at) {
             (Some((_, at)), _) => now.saturating_sub(*at) >= RETRY_FAILED.as_secs(),
             (None, Some(at)) => now.saturating_sub(at) >= ttl.as_secs(),
@@ -155,13 +155,13 @@ impl Catalogue {
 
     /// True when the provider has a list to come and neither an answer nor a failure is there yet.
     pub fn is_awaited(&self, provider: &Provider) -> bool {
-        provider.models_url().is_some() && !self.lists.get(&provider.name).is_some_and(List::is_settled)
+        provider.models_url().is_some() && !self.lists.get(&*provider.name).is_some_and(List::is_settled)
     }
 
     /// All that is known of a model besides the config: its provider's list, then the aggregators' lists, then the data
     /// file. Local models cost nothing.
     pub fn facts(&self, provider: &Provider, model: &str) -> Facts {
-        let list = self.lists.get(&provider.name);
+        let list = self.lists.get(&*provider.name);
         if let Some(known) = list.and_then(|list| list.known.get(list.position(model)?)) {
             return known.clone();
         }

@@ -5,6 +5,7 @@ use super::plan::{Target, View};
 use crate::config::classes::{Class, Needs, Selector, Take};
 use crate::provider::facts::Facts;
 use crate::provider::{MLX_LOCAL, Provider};
+use std::borrow::Cow;
 use std::cmp::{Ordering, Reverse};
 use std::sync::Arc;
 
@@ -40,14 +41,14 @@ pub(super) fn targets(view: &View<'_>, name: &str, class: &Class) -> Vec<Target>
         if selector.provider.is_none() {
             candidates.retain(|it| {
                 let mut chosen = targets.iter().filter(|(_, _, target)| target.provider.name == it.provider.name);
-                !chosen.any(|(_, _, target)| it.provider.is_local() || target.model == it.model)
+                !chosen.any(|(_, _, target)| it.provider.is_local() || *target.model == *it.model)
             });
         }
         for candidate in candidates.into_iter().take(selector.limit.unwrap_or(1)) {
-            let reason = reason(name, selector, &candidate);
+            let reason = Cow::Owned(reason(name, selector, &candidate));
             let equals = selector.balance.then_some(place);
             let target =
-                Target { provider: candidate.provider.clone(), model: candidate.model.to_owned(), reason, equals };
+                Target { provider: candidate.provider.clone(), model: Arc::from(candidate.model), reason, equals };
             if !targets.iter().any(|(_, _, known)| known.is_same(&target)) {
                 targets.push((candidate.is_down, candidate.readiness != ROLE, target));
             }
@@ -62,7 +63,7 @@ fn candidates<'a>(view: &View<'a>, name: &str, class: &Class, selector: &'a Sele
     let mut found = Vec::new();
     let pin = selector.model.as_deref().filter(|pattern| !pattern.contains(['*', '?']));
     for provider in view.providers() {
-        let is_meant = selector.provider.as_ref().is_none_or(|name| *name == provider.name);
+        let is_meant = selector.provider.as_ref().is_none_or(|name| **name == *provider.name);
         if !is_meant || (!provider.is_local() && !class.cloud) {
             continue;
         }
@@ -97,7 +98,7 @@ fn candidates<'a>(view: &View<'a>, name: &str, class: &Class, selector: &'a Sele
 
 fn readiness(view: &View<'_>, name: &str, provider: &Provider, model: &str) -> u8 {
     let is_role =
-        |role: &str| provider.name == MLX_LOCAL && view.role(role).is_some_and(|id| id.eq_ignore_ascii_case(model));
+        |role: &str| &*provider.name == MLX_LOCAL && view.role(role).is_some_and(|id| id.eq_ignore_ascii_case(model));
     let list = view.catalogue.list(&provider.name);
     if is_role(name) {
         ROLE

@@ -9,7 +9,8 @@ use crate::chat::{ChatError, ErrorKind};
 use crate::config::classes::{Class, FIRST_CATALOGUE_WAIT};
 use crate::config::{OnCloudModel, Snapshot};
 use crate::provider::facts::{Facts, Known};
-use crate::provider::{FallbackUse, MLX_LOCAL, Provider};
+use crate::provider::{Endpoint, FallbackUse, MLX_LOCAL, Provider};
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +27,9 @@ pub struct Target {
     /// Who.
     pub provider: Arc<Provider>,
     /// The provider's own name of the model.
-    pub model: String,
+    pub model: Arc<str>,
     /// Why it is in the plan.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     /// Neighbours with the same number are as good as each other.
     pub equals: Option<usize>,
 }
@@ -188,14 +189,15 @@ impl<'a> View<'a> {
     }
 
     fn may_call(&self, provider: &Provider) -> bool {
-        if self.local_only && !(provider.name == MLX_LOCAL && provider.is_local() && provider.is_loopback()) {
+        if self.local_only && !(&*provider.name == MLX_LOCAL && provider.is_local() && provider.is_loopback()) {
             return false;
         }
         (self.is_active)(provider)
     }
 
     fn provider(&self, name: &str) -> Option<&'a Arc<Provider>> {
-        self.providers().find(|provider| provider.name == name)
+        let named = self.snapshot.providers.iter().find(|provider| *provider.name == *name);
+        named.filter(|provider| self.may_call(provider))
     }
 
     fn mlx(&self) -> Option<&'a Arc<Provider>> {
@@ -281,25 +283,26 @@ fn follow(view: &View<'_>, name: &str, target: &str, depth: usize) -> Result<Pla
     }
     let mut plan = resolve(view, Reference::parse(target), depth + 1)?;
     for target in &mut plan.targets {
-        target.reason = format!("alias {name}: {}", target.reason);
+        target.reason = Cow::Owned(format!("alias {name}: {}", target.reason));
     }
     Ok(plan)
 }
 
-fn single(provider: &Arc<Provider>, model: String, reason: String) -> Plan {
-    let target = Target { provider: provider.clone(), model, reason, equals: None };
+fn single(provider: &Arc<Provider>, model: &str, reason: impl Into<Cow<'static, str>>) -> Plan {
+    let reason = reason.into();
+    let target = Target { provider: provider.clone(), model: Arc::from(model), reason, equals: None };
     Plan { targets: vec![target], class: None, class_reason: None, substituted: None }
 }
 
 /// The model as its provider spells it, where only the case differs.
-fn listed_spelling(view: &View<'_>, provider: &Provider, model: &str) -> String {
+fn listed_spelling<'a>(view: &View<'a>, provider: &Provider, model: &'a str) -> &'a str {
     let listed = view.catalogue.list(&provider.name).and_then(|list| list.find(model));
-    listed.map_or(model, |listed| &listed.id).to_owned()
+    listed.map_or(model, |listed| &listed.id)
 }
 
 /// `<provider>/<rest>` with an active provider.
 fn of_provider(view: &View<'_>, provider: &Arc<Provider>, rest: &str, whole: &str) -> Plan {
-    if provider.name == MLX_LOCAL {
+    if &*provider.name == MLX_LOCAL {
         if let Some(model) = view.role(rest) {
             return single(provider, listed_spelling(view, provider, model), format!("role {rest}"));
         }
@@ -307,9 +310,9 @@ fn of_provider(view: &View<'_>, provider: &Arc<Provider>, rest: &str, whole: &st
         && let Some(listed) = view.catalogue.list(&mlx.name).and_then(|list| list.find(whole))
         && view.catalogue.list(&provider.name).is_none_or(|list| list.find(rest).is_none())
     {
-        return single(mlx, listed.id.clone(), "the local server lists exactly this id".to_owned());
+        return single(mlx, &listed.id, "the local server lists exactly this id");
     }
-    single(provider, listed_spelling(view, provider, rest), format!("provider {} named", provider.name))
+    single(provider, listed_spelling(view, provider, rest), "its provider is named")
 }
 
 /// An id without a provider in front, looked up in the lists: local first, then vendors, then aggregators.
@@ -317,8 +320,8 @@ fn by_id(view: &View<'_>, id: &str) -> Result<Plan, PlanError> {
     let mut found: Vec<Target> = Vec::new();
     for provider in view.providers() {
         if let Some(model) = view.catalogue.list(&provider.name).and_then(|list| list.find(id)) {
-            let reason = format!("{} lists it", provider.name);
-            found.push(Target { provider: provider.clone(), model: model.id.clone(), reason, equals: None });
+            let reason = Cow::Borrowed("its provider lists it");
+            found.push(Target { provider: provider.clone(), model: Arc::from(&*model.id), reason, equals: None });
         }
     }
     found.sort_by_key(|target| target.provider.kind);
@@ -336,7 +339,7 @@ fn by_id(view: &View<'_>, id: &str) -> Result<Plan, PlanError> {
     if awaited.peek().is_some() {
         // The list of a vendor whose key only the client has never comes.
         return match awaited.find(|provider| Known::shipped().is_vendor(&provider.name, id)) {
-            Some(provider) => Ok(single(provider, id.to_owned(), format!("a known model of {}", provider.name))),
+            Some(provider) => Ok(single(provider, id, format!("a known model of {}", provider.name))),
             None => Err(PlanError::NotYet),
         };
     }
@@ -363,8 +366,13 @@ fn local_default(view: &View<'_>) -> Result<Target, PlanError> {
     };
     let list = view.catalogue.list(&provider.name);
     let target = |model: &str, reason: &str| {
-        let reason = format!("local default: {reason}");
-        Target { provider: provider.clone(), model: listed_spelling(view, provider, model), reason, equals: None }
+        let reason = Cow::Owned(format!("local default: {reason}"));
+        Target {
+            provider: provider.clone(),
+            model: Arc::from(listed_spelling(view, provider, model)),
+            reason,
+            equals: None,
+        }
     };
     let role = view.role("default");
     if let Some(running) = list.and_then(|list| list.running.as_deref()).filter(|running| !running.is_empty()) {
@@ -390,10 +398,10 @@ fn local_default(view: &View<'_>) -> Result<Target, PlanError> {
 
 /// Why a provider has no model to offer, and what to do.
 fn silence(view: &View<'_>, provider: &Provider) -> String {
-    let address = provider.endpoints.first().map_or("", |endpoint| &*endpoint.base_url);
+    let address = provider.endpoints.first().map_or("", Endpoint::base_url);
     match view.catalogue.list(&provider.name).and_then(|list| list.failure.as_ref()) {
         // It says itself who it was, and what to do.
-        Some((error, _)) if error.starts_with(&provider.name) => error.clone(),
+        Some((error, _)) if error.starts_with(&*provider.name) => error.clone(),
         Some((error, _)) => {
             format!("{} at {address} did not list its models ({error}). Start it, then ask again.", provider.name)
         }
@@ -439,7 +447,7 @@ fn no_target(view: &View<'_>, class: &Class) -> String {
 fn without_key(view: &View<'_>, id: &str) -> Option<Arc<Provider>> {
     let inactive = || view.snapshot.providers.iter().filter(|provider| !view.may_call(provider));
     let first = id.split('/').next().filter(|first| first.len() < id.len());
-    let named = first.and_then(|first| inactive().find(|provider| provider.name == first));
+    let named = first.and_then(|first| inactive().find(|provider| *provider.name == *first));
     let lists =
         |provider: &&Arc<Provider>| view.catalogue.list(&provider.name).is_some_and(|list| list.find(id).is_some());
     named.or_else(|| inactive().find(lists)).cloned()
@@ -452,7 +460,7 @@ fn no_key(provider: &Provider, model: &str) -> PlanError {
     } else {
         format!("none is at {}.", places.join(" or "))
     };
-    PlanError::NoKey { model: model.to_owned(), provider: provider.name.clone(), remedy }
+    PlanError::NoKey { model: model.to_owned(), provider: provider.name.to_string(), remedy }
 }
 
 /// The error for a name nobody knows, with the names that are near it.

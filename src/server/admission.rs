@@ -38,7 +38,7 @@ pub async fn enter(
     }
     let priority = exchange.priority.or(class.map(|class| class.priority)).unwrap_or_default();
     let limits = &target.provider.limits;
-    let swaps = target.provider.name == MLX_LOCAL
+    let swaps = &*target.provider.name == MLX_LOCAL
         && !limits.residency.is_zero()
         && exchange.gateway.directory.swaps(&target.model);
     let ask = Ask { model: &target.model, priority, swaps };

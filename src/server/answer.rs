@@ -7,14 +7,13 @@ use super::relay::Relay;
 use super::{Gateway, body, reply};
 use crate::chat::{ChatError, DialectId, Event, Losses};
 use crate::dialect::{self, StreamEncoder, UrlHints};
-use crate::observe::{ExchangeRecord, OpenStream, Operation, QueueRecord};
+use crate::observe::{ExchangeRecord, OpenStream, Operation, QueueRecord, trail};
 use crate::route::Plan;
 use crate::upstream::{Alarm, Failure};
 use axum::body::Body;
-use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body::Frame;
 use std::convert::Infallible;
 use std::future::Future;
@@ -28,6 +27,8 @@ use tokio::time::Instant;
 const HOLD: Duration = Duration::from_secs(10);
 /// A waiting client gets a sign of life this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// So many headers an answer usually has at most.
+const HEADERS: usize = 12;
 
 /// Answers a request of `ingress`.
 pub async fn answer(
@@ -36,10 +37,11 @@ pub async fn answer(
     ingress: DialectId,
     hints: UrlHints,
     json_array: bool,
-    request: Request,
+    request: Request<impl http_body::Body<Data = Bytes>>,
 ) -> Response {
     let (parts, incoming) = request.into_parts();
-    let mut exchange = Exchange::begin(gateway, ingress, operation, parts.headers, hints);
+    let mut exchange = Exchange::begin(gateway, ingress, operation, &parts.headers, hints);
+    drop(parts);
     exchange.json_array = json_array;
     let planned = match body::read(incoming, &exchange.snapshot.server).await.and_then(|body| exchange.read(body)) {
         Ok(()) => exchange.gateway.plan(&exchange).await,
@@ -66,7 +68,10 @@ pub fn refuse(exchange: &Exchange, failure: &Failure) -> Response {
 /// The headers that tell what happened so far.
 pub fn tell(exchange: &Exchange, headers: &mut HeaderMap) {
     let record = exchange.record();
-    reply::put(headers, reply::REQUEST_ID, &exchange.id);
+    headers.reserve(HEADERS);
+    if let Some(id) = exchange.headers.get(reply::REQUEST_ID) {
+        headers.insert(reply::REQUEST_ID, id.clone());
+    }
     if let Some(provider) = &record.provider {
         reply::put(headers, reply::PROVIDER, provider);
     }
@@ -81,15 +86,14 @@ pub fn tell(exchange: &Exchange, headers: &mut HeaderMap) {
         reply::put(headers, reply::SUBSTITUTED, asked);
     }
     if !record.attempts.is_empty() {
-        let trail: Vec<String> = record.attempts.iter().map(ToString::to_string).collect();
-        reply::put(headers, reply::ATTEMPTS, &trail.join(", "));
+        reply::put(headers, reply::ATTEMPTS, &trail(&record.attempts));
     }
     if let Some(first) = record.fell_back_from() {
         reply::put(headers, reply::FALLBACK, &format!("{}/{}", first.provider, first.model));
     }
     put_queue(headers, &record);
     if let Some(overhead) = record.overhead {
-        reply::put(headers, reply::OVERHEAD, &overhead.as_micros().to_string());
+        headers.insert(reply::OVERHEAD, HeaderValue::from(overhead.as_micros() as u64));
     }
     reply::put_losses(headers, &record.losses);
 }
@@ -105,10 +109,11 @@ fn put_queue(headers: &mut HeaderMap, record: &ExchangeRecord) {
 type Trying = Pin<Box<dyn Future<Output = Result<Live, Failure>> + Send>>;
 
 async fn respond(exchange: Arc<Exchange>, plan: Plan) -> Response {
-    let mut trying: Trying = Box::pin(first_answer(Arc::clone(&exchange), plan));
     if !exchange.stream {
-        return settled(&exchange, trying.await);
+        let done = first_answer(Arc::clone(&exchange), plan).await;
+        return settled(&exchange, done);
     }
+    let mut trying: Trying = Box::pin(first_answer(Arc::clone(&exchange), plan));
     tokio::select! {
         biased;
         done = &mut trying => settled(&exchange, done),
@@ -141,7 +146,7 @@ fn settled(exchange: &Arc<Exchange>, done: Result<Live, Failure>) -> Response {
 
 /// The client must hear something before the answer is known.
 fn pending(exchange: Arc<Exchange>, trying: Trying) -> Response {
-    let id = exchange.id.clone();
+    let id = exchange.headers.get(reply::REQUEST_ID).cloned();
     let json_array = exchange.json_array;
     let mut record = exchange.record();
     record.status = 200;
@@ -150,7 +155,7 @@ fn pending(exchange: Arc<Exchange>, trying: Trying) -> Response {
     drop(record);
     let delivery = Delivery::new(exchange, Source::Trying(trying));
     let mut response = reply::stream(delivery.into_body(), json_array);
-    reply::put(response.headers_mut(), reply::REQUEST_ID, &id);
+    response.headers_mut().extend(id.map(|id| (reply::REQUEST_ID, id)));
     reply::put(response.headers_mut(), reply::PROVIDER, "pending");
     if let Some(class) = class {
         reply::put(response.headers_mut(), reply::CLASS, &class);
@@ -241,7 +246,7 @@ impl Delivery {
 
     fn fail(&mut self, error: &ChatError) -> Bytes {
         let mut error = error.clone();
-        error.request_id = Some(self.exchange.id.clone());
+        error.request_id = Some(self.exchange.id.to_string());
         let mut out = Vec::new();
         self.encoder.encode(&Event::Error(error.clone()), &mut out, &mut Losses::new());
         self.exchange.failed(&error, StatusCode::OK.as_u16());

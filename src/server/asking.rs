@@ -50,7 +50,7 @@ pub struct Answering {
 impl<'a> Asking<'a> {
     /// Begins an attempt.
     pub fn begin(exchange: &'a Exchange, target: &'a Target, leave: Leave, before: Before) -> (Credential, Self) {
-        let is_local = target.provider.name == MLX_LOCAL && exchange.operation == Operation::Chat;
+        let is_local = &*target.provider.name == MLX_LOCAL && exchange.operation == Operation::Chat;
         let work = is_local.then(|| LocalWork::begin(&exchange.gateway));
         let (key, admitted) = (leave.key, Some(leave.admitted));
         let began = Instant::now();

@@ -15,16 +15,24 @@ use crate::upstream::{Answer, Call, Failure, OriginalError, Phase, limit_reset, 
 use crate::wire::json::Object;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{HeaderMap, Method};
+use http::uri::InvalidUri;
+use http::{HeaderMap, Method, Uri};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// Headers of the client's that its own vendor gets to see.
-const FORWARDED: [&str; 6] =
-    ["anthropic-beta", "anthropic-version", "openai-organization", "openai-project", "openai-beta", "idempotency-key"];
+pub static FORWARDED: [HeaderName; 6] = [
+    HeaderName::from_static("anthropic-beta"),
+    ANTHROPIC_VERSION,
+    HeaderName::from_static("openai-organization"),
+    HeaderName::from_static("openai-project"),
+    HeaderName::from_static("openai-beta"),
+    HeaderName::from_static("idempotency-key"),
+];
 
 /// The version that requests to Anthropic's dialect name when the client named none.
-const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
+const USUAL_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
 /// A target that answers.
 pub enum Live {
@@ -128,8 +136,8 @@ async fn chat(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Liv
     let body = prepare(exchange, provider, endpoint, &target.model, &mut losses).map_err(Failure::from_error)?;
     let sent = Instant::now();
     let limit = terms.limit(exchange.stream, body.reasons, sent);
-    let path = dialect::get(endpoint.dialect).chat_path(&target.model, exchange.stream);
-    let mut answer = ask(exchange, provider, endpoint, &path, body.bytes, terms, limit).await?;
+    let url = endpoint.chat_url(&target.model, exchange.stream);
+    let mut answer = ask(exchange, provider, endpoint, url, body.bytes, terms, limit).await?;
     let headers = std::mem::take(&mut answer.headers);
     let facts = AnswerFacts { headers, losses, model: None, received: sent, sent };
     if exchange.stream {
@@ -141,7 +149,7 @@ async fn chat(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Liv
     whole(exchange, target, endpoint, answer, facts, limit).await
 }
 
-/// Sends `body` to `path` of a provider and waits for the head of a good answer.
+/// Sends `body` to `url`, one of a provider's, and waits for the head of a good answer.
 ///
 /// # Errors
 /// It could not be reached, or answered with an error.
@@ -149,18 +157,17 @@ pub async fn ask(
     exchange: &Exchange,
     provider: &Provider,
     endpoint: &Endpoint,
-    path: &str,
+    url: Result<Uri, InvalidUri>,
     body: Bytes,
     terms: &Terms,
     limit: Limit,
 ) -> Result<Answer, Failure> {
-    let headers = headers(exchange, provider, endpoint, &terms.credential);
-    let secrets = secrets_in(&headers);
+    let headers = || headers(exchange, provider, endpoint, &terms.credential);
     let call = Call {
-        provider: provider.name.clone(),
+        provider: &provider.name,
         method: Method::POST,
-        url: endpoint.url(path),
-        headers,
+        url,
+        headers: &headers,
         body,
         local_only: exchange.local_only,
         connect: terms.deadlines.connect,
@@ -175,7 +182,7 @@ pub async fn ask(
         return Ok(answer);
     }
     let mut failure = refusal(exchange.ingress, provider, endpoint.dialect, answer, limit).await;
-    hide(&secrets, &mut failure);
+    hide(&secrets_in(&headers()), &mut failure);
     Err(failure)
 }
 
@@ -187,7 +194,7 @@ fn prepare(
     losses: &mut Losses,
 ) -> Result<Spliced, ChatError> {
     if endpoint.dialect == exchange.ingress {
-        if provider.name == MLX_LOCAL {
+        if &*provider.name == MLX_LOCAL {
             // It would answer some bad input with a 500; the client hears of it here, in its own dialect.
             let request = exchange.request()?;
             note_stop(request, provider, losses);
@@ -213,19 +220,17 @@ fn note_stop(request: &Request, provider: &Provider, losses: &mut Losses) {
 }
 
 fn headers(exchange: &Exchange, provider: &Provider, endpoint: &Endpoint, credential: &Credential) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(8);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let accept = if exchange.stream { "text/event-stream, application/json" } else { "application/json" };
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
     if endpoint.dialect == exchange.ingress {
-        for name in FORWARDED {
-            if let Some(value) = exchange.headers.get(name) {
-                headers.insert(HeaderName::from_static(name), value.clone());
-            }
+        for (name, value) in exchange.headers.iter().filter(|(name, _)| FORWARDED.contains(name)) {
+            headers.append(name, value.clone());
         }
     }
-    if endpoint.dialect == DialectId::Anthropic && !headers.contains_key("anthropic-version") {
-        headers.insert("anthropic-version", ANTHROPIC_VERSION);
+    if endpoint.dialect == DialectId::Anthropic {
+        headers.entry(ANTHROPIC_VERSION).or_insert(USUAL_VERSION);
     }
     for (name, value) in &provider.headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
@@ -249,7 +254,7 @@ async fn stream(
         upstream: endpoint.dialect,
         ingress: exchange.ingress,
         // Where the provider names no model, it is the one that was asked.
-        stream: StreamOptions { model: target.model.clone(), ..exchange.stream_options() },
+        stream: StreamOptions { model: target.model.to_string(), ..exchange.stream_options() },
         hide_usage,
         collect: endpoint.dialect != exchange.ingress && exchange.has_tools(),
         idle: limit.idle,
@@ -263,7 +268,7 @@ async fn stream(
 
 /// Says who failed, where the dialect could not know.
 fn named(mut failure: Failure, provider: &Provider) -> Failure {
-    if !failure.error.message.contains(&provider.name) {
+    if !failure.error.message.contains(&*provider.name) {
         failure.error.message = format!("{}: {}", provider.name, failure.error.message);
     }
     failure
@@ -291,10 +296,10 @@ async fn whole(
     if endpoint.dialect != exchange.ingress {
         exchange.gateway.signatures.learn(&response);
         // Not every dialect names and dates its answers; clients of those that do expect it.
-        response.id.get_or_insert_with(|| exchange.id.clone());
+        response.id.get_or_insert_with(|| exchange.id.to_string());
         response.created.get_or_insert_with(directory::now);
     }
-    response.model.get_or_insert_with(|| target.model.clone());
+    response.model.get_or_insert_with(|| target.model.to_string());
     let body = if exchange.stream {
         as_stream(exchange, response, &mut facts.losses)
     } else {
@@ -335,7 +340,7 @@ async fn refusal(ingress: DialectId, provider: &Provider, dialect: DialectId, an
     if error.kind == ErrorKind::RateLimited && error.retry_after.is_none() {
         error.retry_after = limit_reset(&headers, now);
     }
-    if provider.name == MLX_LOCAL
+    if &*provider.name == MLX_LOCAL
         && status == 500
         && content_type(&headers).is_some_and(|kind| kind.starts_with("text/plain"))
     {

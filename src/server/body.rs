@@ -2,27 +2,23 @@
 
 use crate::chat::{ChatError, ErrorKind};
 use crate::config::Server;
-use crate::wire::buffer::detached;
-use axum::body::Body;
+use crate::wire::buffer::Pieces;
 use bytes::Bytes;
-use http_body::Body as _;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body::Body;
+use http_body_util::BodyExt;
+use std::pin::pin;
 
 /// Reads the body.
 ///
 /// # Errors
 /// Larger than `[server] max_body_bytes` (413), slower than `body_timeout` (408), or broken off (400).
-pub async fn read(body: Body, server: &Server) -> Result<Bytes, ChatError> {
+pub async fn read(body: impl Body<Data = Bytes>, server: &Server) -> Result<Bytes, ChatError> {
     // What is declared too large is not waited for.
     if body.size_hint().lower() > server.max_body as u64 {
         return Err(too_large(server));
     }
-    let limited = Limited::new(body, server.max_body);
-    match tokio::time::timeout(server.body_timeout, limited.collect()).await {
-        Ok(Ok(collected)) => Ok(detached(collected.to_bytes())),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(server)),
-        Ok(Err(_)) => Err(ChatError::new(ErrorKind::InvalidRequest, "The request broke off before its end.")
-            .with_code("body_incomplete")),
+    match tokio::time::timeout(server.body_timeout, pieces(body, server)).await {
+        Ok(read) => read.map(Pieces::join),
         Err(_) => {
             let message = format!(
                 "The request was not there within {} s. Send it faster, or raise `body_timeout` in [server].",
@@ -33,6 +29,24 @@ pub async fn read(body: Body, server: &Server) -> Result<Bytes, ChatError> {
             Err(error)
         }
     }
+}
+
+async fn pieces(body: impl Body<Data = Bytes>, server: &Server) -> Result<Pieces, ChatError> {
+    let mut body = pin!(body);
+    let mut pieces = Pieces::default();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| {
+            ChatError::new(ErrorKind::InvalidRequest, "The request broke off before its end.")
+                .with_code("body_incomplete")
+        })?;
+        // Trailers are passed over.
+        let Ok(piece) = frame.into_data() else { continue };
+        if pieces.len() + piece.len() > server.max_body {
+            return Err(too_large(server));
+        }
+        pieces.push(piece);
+    }
+    Ok(pieces)
 }
 
 fn too_large(server: &Server) -> ChatError {

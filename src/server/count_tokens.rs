@@ -9,7 +9,7 @@ use crate::observe::Operation;
 use crate::route::Target;
 use crate::upstream::Failure;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 use tokio::time::Instant;
 
 /// Bytes of text per token, the rule of thumb of the vendors' own documentation for English.
@@ -35,10 +35,10 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     let mut losses = Losses::new();
     let same = endpoint.dialect == exchange.ingress;
     let body = if same {
-        Bytes::from(with_model(exchange, &target.model).map_err(Failure::from_error)?)
+        Bytes::from(with_model(exchange, &target.model))
     } else {
         let mut request = request(exchange).map_err(Failure::from_error)?;
-        request.model.clone_from(&target.model);
+        request.model = target.model.to_string();
         Bytes::from(match endpoint.dialect {
             DialectId::Anthropic => anthropic::write_count_request(&request, &target.provider.profile, &mut losses),
             DialectId::Gemini | DialectId::OpenAiChat => gemini::count_tokens::write_request(&request, &mut losses),
@@ -46,7 +46,8 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     };
     let sent = Instant::now();
     let limit = terms.limit(false, false, sent);
-    let answer = ask(exchange, &target.provider, endpoint, &path, body, terms, limit).await?;
+    let answer =
+        ask(exchange, &target.provider, endpoint, Uri::try_from(endpoint.url(&path)), body, terms, limit).await?;
     let headers = answer.headers;
     let body = answer.body.whole(limit.at, limit.phase).await?;
     let facts = AnswerFacts { headers, losses, model: None, received: Instant::now(), sent };

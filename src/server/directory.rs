@@ -24,7 +24,7 @@ pub struct Directory {
     catalogue: ArcSwap<Catalogue>,
     /// One writer at a time.
     writing: Mutex<()>,
-    active: ArcSwap<HashSet<String>>,
+    active: ArcSwap<HashSet<Arc<str>>>,
     local: ArcSwapOption<LocalServer>,
     changed: watch::Sender<()>,
     cache_file: Option<PathBuf>,
@@ -58,7 +58,7 @@ impl Directory {
     }
 
     /// The names of the active providers.
-    pub fn active(&self) -> Arc<HashSet<String>> {
+    pub fn active(&self) -> Arc<HashSet<Arc<str>>> {
         self.active.load_full()
     }
 
@@ -106,7 +106,7 @@ impl Directory {
             match snapshot.secrets.peek_first(provider.key_sources()) {
                 Availability::Present => drop(active.insert(provider.name.clone())),
                 Availability::Unknown => {
-                    if before.contains(&provider.name) {
+                    if before.contains(&*provider.name) {
                         active.insert(provider.name.clone());
                     }
                     unknown.push(Arc::clone(provider));
@@ -125,7 +125,7 @@ impl Directory {
             if found {
                 active.insert(provider.name.clone())
             } else {
-                active.remove(&provider.name)
+                active.remove(&*provider.name)
             };
             active
         });
@@ -139,7 +139,7 @@ impl Directory {
 
     /// Notes that a list could not be fetched.
     pub fn failed(&self, provider: &Provider, error: &str) {
-        debug!(provider = provider.name, error, "the model list could not be fetched");
+        debug!(provider = &*provider.name, error, "the model list could not be fetched");
         self.update(|catalogue| catalogue.fail(provider, error, now()));
     }
 
@@ -178,7 +178,7 @@ impl Directory {
             let list = catalogue.list(&provider.name);
             json!({
                 "name": provider.name,
-                "active": active.contains(&provider.name),
+                "active": active.contains(&*provider.name),
                 "local": provider.is_local(),
                 "models": list.map(|list| list.models.len()),
                 "listed_at": list.and_then(|list| list.fetched_at),

@@ -9,6 +9,7 @@ use crate::provider::Endpoint;
 use crate::route::Target;
 use crate::upstream::{Failure, Outcome};
 use bytes::Bytes;
+use http::Uri;
 use tokio::time::Instant;
 
 /// Asks one target.
@@ -27,14 +28,14 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     let mut request = parse(exchange).map_err(Failure::from_error)?;
     // Gemini repeats the model inside the body, so its bytes can stay only where the name does.
     let same = endpoint.dialect == exchange.ingress;
-    let keeps_bytes = same && (endpoint.dialect == DialectId::OpenAiChat || exchange.asked == target.model);
-    request.model.clone_from(&target.model);
+    let keeps_bytes = same && (endpoint.dialect == DialectId::OpenAiChat || *exchange.asked == *target.model);
+    request.model = target.model.to_string();
     let path = match endpoint.dialect {
         DialectId::Gemini => gemini::path(&request),
         DialectId::OpenAiChat | DialectId::Anthropic => openai::PATH.to_owned(),
     };
     let body = if keeps_bytes {
-        with_model(exchange, &target.model).map_err(Failure::from_error)?
+        with_model(exchange, &target.model)
     } else {
         match endpoint.dialect {
             DialectId::Gemini => gemini::write_request(&request, &mut losses).map_err(Failure::from_error)?,
@@ -43,7 +44,8 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     };
     let sent = Instant::now();
     let limit = terms.limit(false, false, sent);
-    let answer = ask(exchange, provider, endpoint, &path, Bytes::from(body), terms, limit).await?;
+    let answer =
+        ask(exchange, provider, endpoint, Uri::try_from(endpoint.url(&path)), Bytes::from(body), terms, limit).await?;
     let headers = answer.headers;
     let body = answer.body.whole(limit.at, limit.phase).await?;
     let response = match endpoint.dialect {

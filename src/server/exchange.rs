@@ -1,32 +1,45 @@
 //! One request of a client, from accept to log line.
 
 use super::asking::Answering;
-use super::attempt::AnswerFacts;
+use super::attempt::{AnswerFacts, FORWARDED};
 use super::keys::KeyPools;
-use super::{Gateway, gate};
+use super::{Gateway, gate, reply};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Usage};
 use crate::config::Snapshot;
 use crate::config::classes::Priority;
 use crate::dialect::{self, StreamOptions, UrlHints};
 use crate::limit::Permit;
-use crate::observe::{AttemptRecord, ExchangeRecord, InFlight, Operation, TraceContext};
+use crate::observe::{AttemptRecord, ExchangeRecord, InFlight, Operation, TraceContext, trail};
 use crate::provider::prices::Prices;
 use crate::route::{Plan, Target};
 use crate::upstream::auth::{self, Credential};
 use crate::upstream::{Failure, Outcome};
-use crate::wire::json::Object;
+use crate::wire::json::{Object, Outline};
 use bytes::Bytes;
-use http::HeaderMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use http::header::{AUTHORIZATION, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
+/// What the gateway's own headers begin with.
+const OWN: &str = "x-bifrost-";
 /// A task class, which goes before the model string.
-const CLASS: &str = "x-bifrost-class";
+const CLASS: HeaderName = HeaderName::from_static("x-bifrost-class");
 /// Who goes first where requests wait for a place.
-const PRIORITY: &str = "x-bifrost-priority";
+const PRIORITY: HeaderName = HeaderName::from_static("x-bifrost-priority");
 /// The client's own limit for a target, in milliseconds.
-const TIMEOUT: &str = "x-bifrost-timeout-ms";
+const TIMEOUT: HeaderName = HeaderName::from_static("x-bifrost-timeout-ms");
+/// Model strings to go on with, behind the body's.
+const FALLBACKS: HeaderName = HeaderName::from_static("x-bifrost-fallbacks");
+/// Nothing may leave the machine for this request.
+const LOCAL: HeaderName = HeaderName::from_static("x-bifrost-local");
+/// The caller's place in a trace.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// What else somebody asks for on the way of a request, besides what is forwarded.
+static ASKED_FOR: [HeaderName; 6] =
+    [AUTHORIZATION, USER_AGENT, reply::REQUEST_ID, TRACEPARENT, auth::X_API_KEY, auth::X_GOOG_API_KEY];
 
 /// One request of a client. Its end is written down exactly once, when the last holder lets go: whether it was answered,
 /// failed, was left by its client or ended in a panic.
@@ -38,15 +51,16 @@ pub struct Exchange {
     /// The keys of that configuration.
     pub keys: Arc<KeyPools>,
     /// The gateway's id of the exchange.
-    pub id: String,
+    pub id: Arc<str>,
     /// What the client wants.
     pub operation: Operation,
     /// The dialect that the client spoke.
     pub ingress: DialectId,
-    /// The client's headers.
+    /// Those of the client's headers that somebody asks for later.
     pub headers: HeaderMap,
     /// The client's body.
     pub body: Bytes,
+    outline: Outline,
     /// What the URL says.
     pub hints: UrlHints,
     /// The client wants a stream.
@@ -69,7 +83,7 @@ pub struct Exchange {
     pub local_only: bool,
     started: Instant,
     parsed: OnceLock<Result<Request, ChatError>>,
-    record: Mutex<ExchangeRecord>,
+    record: Mutex<Arc<ExchangeRecord>>,
     progress: Mutex<Progress>,
     _in_flight: InFlight,
 }
@@ -91,14 +105,15 @@ impl Exchange {
         gateway: Arc<Gateway>,
         ingress: DialectId,
         operation: Operation,
-        headers: HeaderMap,
+        headers: &HeaderMap,
         hints: UrlHints,
     ) -> Self {
         let snapshot = gateway.snapshot();
         let keys = gateway.keys.load_full();
-        let id = gate::request_id(&headers).to_owned();
+        let id: Arc<str> = Arc::from(gate::request_id(headers));
+        let headers = kept(headers);
         let local_only = gateway.mode.is_on() || asks_local_only(&headers);
-        let class = header(&headers, CLASS).map(|class| class.trim().trim_start_matches("class/").to_owned());
+        let class = header(&headers, &CLASS).map(|class| class.trim().trim_start_matches("class/").to_owned());
         let record = ExchangeRecord::begin(id.clone(), ingress, operation, local_only);
         let in_flight = gateway.observer.in_flight();
         Self {
@@ -110,6 +125,7 @@ impl Exchange {
             ingress,
             headers,
             body: Bytes::new(),
+            outline: Outline::default(),
             hints,
             stream: false,
             include_usage: false,
@@ -122,7 +138,7 @@ impl Exchange {
             local_only,
             started: Instant::now(),
             parsed: OnceLock::new(),
-            record: Mutex::new(record),
+            record: Mutex::new(Arc::new(record)),
             progress: Mutex::default(),
             _in_flight: in_flight,
         }
@@ -144,12 +160,13 @@ impl Exchange {
         self.priority = priority(&self.headers)?;
         if self.class.is_none() && self.headers.get(CLASS).is_some_and(|class| !class.is_empty()) {
             let message = format!("`{CLASS}` must be the name of a task class, as in `{CLASS}: coding`.");
-            return Err(ChatError::invalid(CLASS, message).with_code("header_invalid"));
+            return Err(ChatError::invalid(CLASS.as_str(), message).with_code("header_invalid"));
         }
-        let object = Object::scan(&self.body).map_err(|error| {
+        self.outline = Outline::scan(&self.body).map_err(|error| {
             ChatError::new(ErrorKind::InvalidRequest, format!("The request could not be read: {error}."))
                 .with_code("invalid_json")
         })?;
+        let object = self.outline.of(&self.body);
         let named = self.hints.model.clone().or_else(|| object.string("model").map(std::borrow::Cow::into_owned));
         self.stream = self.hints.stream.unwrap_or_else(|| object.boolean("stream") == Some(true));
         self.fallbacks = fallbacks(&object, &self.headers)?;
@@ -164,6 +181,11 @@ impl Exchange {
         record.stream = self.stream;
         drop(record);
         Ok(())
+    }
+
+    /// The body as the object that it is.
+    pub fn object(&self) -> Object<'_> {
+        self.outline.of(&self.body)
     }
 
     /// The request in the neutral form; read once, and only where somebody needs it.
@@ -187,7 +209,7 @@ impl Exchange {
             model: self.asked.clone(),
             json_array: self.json_array,
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            id: self.id.clone(),
+            id: self.id.to_string(),
         }
     }
 
@@ -200,8 +222,8 @@ impl Exchange {
     }
 
     /// The record, for whoever learns something.
-    pub fn record(&self) -> MutexGuard<'_, ExchangeRecord> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn record(&self) -> Record<'_> {
+        Record(self.record.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// When it began.
@@ -270,8 +292,7 @@ impl Exchange {
         });
         let record = self.record();
         if record.attempts.len() > 1 {
-            let trail: Vec<String> = record.attempts.iter().map(ToString::to_string).collect();
-            failure.error.message = format!("{} Tried: {}.", failure.error.message, trail.join(", "));
+            failure.error.message = format!("{} Tried: {}.", failure.error.message, trail(&record.attempts));
         }
         failure
     }
@@ -289,10 +310,10 @@ impl Exchange {
         record.prices = prices;
         record.response_model.clone_from(&facts.model);
         record.upstream = Some(facts.received.duration_since(facts.sent));
-        record.provider = Some(target.provider.name.clone());
-        record.model = Some(target.model.clone());
+        record.provider = Some(Arc::clone(&target.provider.name));
+        record.model = Some(Arc::clone(&target.model));
         record.losses.extend(&facts.losses);
-        record.upstream_request_id = super::reply::upstream_id(&facts.headers).map(str::to_owned);
+        record.upstream_request_id = reply::upstream_id(&facts.headers).map(str::to_owned);
         record.first_token = self.stream.then(|| facts.received.duration_since(self.started));
         record.overhead = Some(own);
         record.status = 200;
@@ -315,7 +336,7 @@ impl Exchange {
     /// Its place in a trace, if traces are wanted. In local-only mode nothing is told to other machines, not even this.
     fn trace(&self, local_only: bool) -> Option<TraceContext> {
         let traces = self.snapshot.traces.as_ref()?;
-        (traces.is_local || !local_only).then(|| TraceContext::of(header(&self.headers, "traceparent")))
+        (traces.is_local || !local_only).then(|| TraceContext::of(header(&self.headers, &TRACEPARENT)))
     }
 
     /// Writes down a failure that the client is told with `status`.
@@ -329,11 +350,45 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let mut record = std::mem::take(self.record.get_mut().unwrap_or_else(PoisonError::into_inner));
+        static GONE: LazyLock<Arc<ExchangeRecord>> = LazyLock::new(Arc::default);
+        let mut record = self.record();
         record.total = self.started.elapsed();
         record.trace = self.trace(record.local_only);
-        self.gateway.observer.finish(record);
+        let finished = std::mem::replace(&mut *record.0, Arc::clone(&GONE));
+        drop(record);
+        self.gateway.observer.finish(finished);
     }
+}
+
+/// The record while somebody writes to it. Nobody else has it before the end of the exchange.
+pub struct Record<'a>(MutexGuard<'a, Arc<ExchangeRecord>>);
+
+impl Deref for Record<'_> {
+    type Target = ExchangeRecord;
+
+    fn deref(&self) -> &ExchangeRecord {
+        &self.0
+    }
+}
+
+impl DerefMut for Record<'_> {
+    fn deref_mut(&mut self) -> &mut ExchangeRecord {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+/// The headers that somebody asks for later, apart from the connection's buffer: while that is held, the connection needs
+/// another one.
+fn kept(headers: &HeaderMap) -> HeaderMap {
+    let is_kept =
+        |name: &HeaderName| ASKED_FOR.contains(name) || FORWARDED.contains(name) || name.as_str().starts_with(OWN);
+    let mut kept = HeaderMap::with_capacity(4);
+    for (name, value) in headers.iter().filter(|(name, _)| is_kept(name)) {
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            kept.append(name.clone(), value);
+        }
+    }
+    kept
 }
 
 /// Who goes first, by the client's own word.
@@ -343,7 +398,7 @@ fn priority(headers: &HeaderMap) -> Result<Option<Priority>, ChatError> {
     let named = Priority::ALL.into_iter().find(|priority| priority.name().eq_ignore_ascii_case(word));
     let wrong = || {
         let message = format!("`{PRIORITY}` must be `interactive` or `batch`.");
-        ChatError::invalid(PRIORITY, message).with_code("header_invalid")
+        ChatError::invalid(PRIORITY.as_str(), message).with_code("header_invalid")
     };
     named.map(Some).ok_or_else(wrong)
 }
@@ -354,7 +409,7 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, ChatError> {
     let millis = value.to_str().ok().and_then(|text| text.trim().parse().ok()).filter(|millis| *millis > 0);
     let wrong = || {
         let message = format!("`{TIMEOUT}` must be a whole number of milliseconds, 1 or more.");
-        ChatError::invalid(TIMEOUT, message).with_code("header_invalid")
+        ChatError::invalid(TIMEOUT.as_str(), message).with_code("header_invalid")
     };
     millis.map(|millis| Some(Duration::from_millis(millis))).ok_or_else(wrong)
 }
@@ -365,16 +420,16 @@ fn fallbacks(object: &Object<'_>, headers: &HeaderMap) -> Result<Vec<String>, Ch
         let wrong = |_| ChatError::invalid("fallbacks", "`fallbacks` must be an array of model strings.");
         return serde_json::from_slice(raw).map_err(wrong);
     }
-    let named = header(headers, "x-bifrost-fallbacks").unwrap_or("").split(',');
+    let named = header(headers, &FALLBACKS).unwrap_or("").split(',');
     Ok(named.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect())
 }
 
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
 /// `x-bifrost-local: true`: nothing may leave the machine for this request. A word that is not known means yes.
 pub fn asks_local_only(headers: &HeaderMap) -> bool {
     let no = |text: &str| matches!(text.trim().to_ascii_lowercase().as_str(), "" | "false" | "0" | "no" | "off");
-    headers.get_all("x-bifrost-local").iter().any(|value| !value.to_str().is_ok_and(no))
+    headers.get_all(LOCAL).iter().any(|value| !value.to_str().is_ok_and(no))
 }

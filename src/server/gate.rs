@@ -3,14 +3,14 @@
 use super::routes::{self, Routes};
 use super::{Gateway, guard, reply};
 use crate::chat::{ChatError, ErrorKind};
-use axum::extract::Request;
 use axum::response::Response;
 use futures_util::FutureExt;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use hyper::body::Incoming;
 use std::panic::AssertUnwindSafe;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::error;
@@ -20,7 +20,7 @@ use uuid::{Builder, Uuid};
 const MAX_REQUEST_ID: usize = 128;
 
 /// Lets a request through to its route, or refuses it in its own dialect.
-pub async fn pass(routes: &Routes, mut request: Request) -> Response {
+pub async fn pass(routes: &Routes, mut request: Request<Incoming>) -> Response {
     let gateway = routes.gateway();
     let ingress = routes::dialect_of(request.uri().path(), request.headers());
     let id = take_or_make_id(request.headers_mut());
@@ -33,22 +33,24 @@ pub async fn pass(routes: &Routes, mut request: Request) -> Response {
     let origin =
         request.headers().get(ORIGIN).filter(|origin| guard::is_allowed_origin(&rules, origin.as_bytes())).cloned();
     let mut response = match check(gateway, &rules, snapshot.server.max_header, &request) {
-        Err(error) => reply::error(ingress, &error, &id),
+        Err(error) => reply::error(ingress, &error, text(&id)),
         Ok(()) if request.method() == Method::OPTIONS && origin.is_some() => preflight(),
         Ok(()) => match AssertUnwindSafe(routes.answer(request)).catch_unwind().await {
             Ok(response) => response,
             Err(_) => {
-                error!(request_id = %id, "a request ended in a panic; this is a defect of Bifrost's");
+                error!(request_id = text(&id), "a request ended in a panic; this is a defect of Bifrost's");
                 let message =
                     "Bifrost failed on this request; the defect is in its log. Other requests are not affected.";
-                reply::error(ingress, &ChatError::new(ErrorKind::Internal, message).with_code("internal_error"), &id)
+                reply::error(
+                    ingress,
+                    &ChatError::new(ErrorKind::Internal, message).with_code("internal_error"),
+                    text(&id),
+                )
             }
         },
     };
     let headers = response.headers_mut();
-    if !headers.contains_key(reply::REQUEST_ID) {
-        reply::put(headers, reply::REQUEST_ID, &id);
-    }
+    headers.entry(reply::REQUEST_ID).or_insert(id);
     if let Some(origin) = origin {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
@@ -59,10 +61,19 @@ pub async fn pass(routes: &Routes, mut request: Request) -> Response {
 
 /// The id of the exchange; [`pass`] has put it into the headers.
 pub fn request_id(headers: &HeaderMap) -> &str {
-    headers.get(reply::REQUEST_ID).and_then(|value| value.to_str().ok()).unwrap_or("")
+    headers.get(reply::REQUEST_ID).map_or("", text)
 }
 
-fn check(gateway: &Gateway, rules: &guard::Rules<'_>, max_header: usize, request: &Request) -> Result<(), ChatError> {
+fn text(id: &HeaderValue) -> &str {
+    id.to_str().unwrap_or("")
+}
+
+fn check(
+    gateway: &Gateway,
+    rules: &guard::Rules<'_>,
+    max_header: usize,
+    request: &Request<Incoming>,
+) -> Result<(), ChatError> {
     guard::check_source(rules, request.uri(), request.headers())?;
     guard::check_head(max_header, request.uri(), request.headers())?;
     guard::check_content_type(request.method(), request.headers())?;
@@ -82,13 +93,16 @@ fn preflight() -> Response {
     response
 }
 
-fn take_or_make_id(headers: &mut HeaderMap) -> String {
-    let given = headers.get(reply::REQUEST_ID).and_then(|value| value.to_str().ok());
-    if let Some(id) = given.filter(|id| !id.is_empty() && id.len() <= MAX_REQUEST_ID) {
-        return id.to_owned();
+fn take_or_make_id(headers: &mut HeaderMap) -> HeaderValue {
+    let is_fit = |id: &&HeaderValue| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.to_str().is_ok();
+    if let Some(id) = headers.get(reply::REQUEST_ID).filter(is_fit) {
+        return id.clone();
     }
-    let id = new_id().hyphenated().to_string();
-    reply::put(headers, reply::REQUEST_ID, &id);
+    let mut digits = Uuid::encode_buffer();
+    let id = new_id().hyphenated().encode_lower(&mut digits);
+    // The digits of an id are fit for a header.
+    let id = HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static(""));
+    headers.insert(reply::REQUEST_ID, id.clone());
     id
 }
 

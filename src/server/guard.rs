@@ -6,6 +6,9 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, Method, Uri};
 use std::net::IpAddr;
 
+/// The content type of bodies.
+const JSON: &str = "application/json";
+
 /// What the guards are told by the config.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
@@ -86,11 +89,11 @@ pub fn check_content_type(method: &Method, headers: &HeaderMap) -> Result<(), Ch
     if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
         return Ok(());
     }
-    let kinds = headers.get_all(CONTENT_TYPE).iter().map(|value| value.to_str().unwrap_or("").to_ascii_lowercase());
-    let Some(other) = kinds.into_iter().find(|kind| !is_json(kind)) else { return Ok(()) };
+    let mut kinds = headers.get_all(CONTENT_TYPE).iter().map(|value| value.to_str().unwrap_or(""));
+    let Some(other) = kinds.find(|kind| *kind != JSON && !is_json(&kind.to_ascii_lowercase())) else { return Ok(()) };
     let message = format!(
-        "The content type `{}` is not JSON. Send the body as `content-type: application/json`.",
-        readable(&other)
+        "The content type `{}` is not JSON. Send the body as `content-type: {JSON}`.",
+        readable(&other.to_ascii_lowercase())
     );
     let mut error = ChatError::new(ErrorKind::InvalidRequest, message).with_code("unsupported_media_type");
     error.status = Some(415);
@@ -99,7 +102,7 @@ pub fn check_content_type(method: &Method, headers: &HeaderMap) -> Result<(), Ch
 
 fn is_json(kind: &str) -> bool {
     let essence = kind.split(';').next().unwrap_or("").trim();
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    essence == JSON || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
 /// Checks the client's key against the configured ones; without configured ones everybody on this machine may ask.

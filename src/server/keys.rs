@@ -18,7 +18,7 @@ impl KeyPools {
         let pool = |weights| Mutex::new(KeyPool::new(weights));
         Self(
             with_keys
-                .map(|provider| (provider.name.clone(), pool(provider.keys.iter().map(|key| key.weight).collect())))
+                .map(|provider| (provider.name.to_string(), pool(provider.keys.iter().map(|key| key.weight).collect())))
                 .collect(),
         )
     }

@@ -1,10 +1,13 @@
 //! Sockets, connections and the end of the process.
 
+use super::gate;
 use super::routes::Routes;
 use crate::config::Server;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -81,15 +84,21 @@ impl Listeners {
         let graceful = Arc::new(GracefulShutdown::new());
         let closing = CancellationToken::new();
         let mut accepting = tokio::task::JoinSet::new();
+        let routes = Arc::new(routes);
         for listener in self.0 {
-            let (http, routes, connections) = (http.clone(), routes.clone(), Arc::clone(&connections));
+            let (http, routes, connections) = (http.clone(), Arc::clone(&routes), Arc::clone(&connections));
             let (graceful, closing) = (Arc::clone(&graceful), closing.clone());
             accepting.spawn(async move {
                 loop {
                     // Beyond the limit new connections wait in the system's backlog.
                     let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
                     let Some(stream) = accept(&listener).await else { continue };
-                    let connection = http.serve_connection(TokioIo::new(stream), routes.clone());
+                    let routes = Arc::clone(&routes);
+                    let answer = service_fn(move |request| {
+                        let routes = Arc::clone(&routes);
+                        async move { Ok::<_, Infallible>(gate::pass(&routes, request).await) }
+                    });
+                    let connection = http.serve_connection(TokioIo::new(stream), answer);
                     let connection = graceful.watcher().watch(connection);
                     let closing = closing.clone();
                     tokio::spawn(async move {

@@ -219,9 +219,9 @@ impl Gateway {
     /// Where the local server is expected; nowhere, in words, when its provider is switched off.
     pub fn local_url(&self) -> String {
         let snapshot = self.snapshot.load();
-        let provider = snapshot.providers.iter().find(|provider| provider.name == MLX_LOCAL);
+        let provider = snapshot.providers.iter().find(|provider| &*provider.name == MLX_LOCAL);
         let nowhere = || format!("no address ([providers.{MLX_LOCAL}] is switched off)");
-        provider.map_or_else(nowhere, |provider| provider.endpoints[0].base_url.clone())
+        provider.map_or_else(nowhere, |provider| provider.endpoints[0].base_url().to_owned())
     }
 
     /// What is known of the local server, for people and scripts.

@@ -67,7 +67,7 @@ fn entries(gateway: &Gateway, local_only: bool) -> Vec<Entry> {
         snapshot: &snapshot,
         catalogue: &catalogue,
         roles: &roles,
-        is_active: &|provider: &Provider| active.contains(&provider.name),
+        is_active: &|provider: &Provider| active.contains(&*provider.name),
         local_only,
     };
     let mut entries: Vec<Entry> = Vec::new();
@@ -76,7 +76,7 @@ fn entries(gateway: &Gateway, local_only: bool) -> Vec<Entry> {
         let first = explained.pointer("/targets/0");
         let resolves_to = first.map(|target| format!("{}/{}", text(target, "provider"), text(target, "model")));
         let facts = first.and_then(|target| {
-            let provider = snapshot.providers.iter().find(|provider| provider.name == text(target, "provider"))?;
+            let provider = snapshot.providers.iter().find(|provider| *provider.name == *text(target, "provider"))?;
             Some(view.facts(provider, text(target, "model")))
         });
         let mut about = json!({
@@ -132,7 +132,7 @@ fn model_entry(view: &View<'_>, provider: &Provider, model: &ListedModel, loaded
     Entry {
         id: format!("{}/{}", provider.name, model.id),
         created: model.created.or(facts.released).unwrap_or(0),
-        owner: provider.name.clone(),
+        owner: provider.name.to_string(),
         facts,
         about,
     }

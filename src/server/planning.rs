@@ -15,8 +15,9 @@ use crate::route::{Ask, Plan, PlanError, Target, View, plan};
 use crate::upstream::auth;
 use http::header::USER_AGENT;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -30,13 +31,17 @@ impl Gateway {
             // Nobody waits minutes for a wedged server.
             return Err(self.local_trouble());
         }
-        let mut changes = self.directory.changes();
-        let deadline = Instant::now() + FIRST_CATALOGUE_WAIT;
+        let mut waiting = None;
         loop {
             match self.plan_now(exchange) {
                 // A client's own key needs no list.
                 Ok(Err(PlanError::NotYet)) if own_vendor(exchange).is_none() => {
-                    if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+                    let Some((changes, deadline)) = &mut waiting else {
+                        // What changes from now on is heard; what has changed before is seen at the next look.
+                        waiting = Some((self.directory.changes(), Instant::now() + FIRST_CATALOGUE_WAIT));
+                        continue;
+                    };
+                    if tokio::time::timeout_at(*deadline, changes.changed()).await.is_err() {
                         return Err(PlanError::NotYet.into());
                     }
                 }
@@ -55,7 +60,7 @@ impl Gateway {
         let active = self.directory.active();
         let own_vendor = own_vendor(exchange);
         let is_active = |provider: &Provider| {
-            active.contains(&provider.name) || own_vendor.is_some_and(|vendor| vendor.name == provider.name)
+            active.contains(&*provider.name) || own_vendor.is_some_and(|vendor| vendor.name == provider.name)
         };
         let wrong = RefCell::new(None);
         let features = || match exchange.request() {
@@ -107,7 +112,8 @@ impl Gateway {
 
     /// The roles of the registry; the last good ones while its file cannot be read, and the log says so once.
     pub fn roles(&self) -> Arc<Roles> {
-        let Some(registry) = self.registry() else { return Arc::default() };
+        static NONE: LazyLock<Arc<Roles>> = LazyLock::new(Arc::default);
+        let Some(registry) = self.registry() else { return Arc::clone(&NONE) };
         match registry.roles() {
             Ok(roles) => {
                 self.registry_failed(false);
@@ -186,7 +192,7 @@ fn add_fallback(first: &mut Plan, model: &str, view: &View<'_>) -> Result<Result
             return Err(ChatError::invalid("fallbacks", message).with_code("fallback_forbidden"));
         }
         if !first.targets.iter().any(|known| known.is_same(&target)) {
-            target.reason = format!("a fallback of the client's: {model}");
+            target.reason = Cow::Owned(format!("a fallback of the client's: {model}"));
             first.targets.push(target);
         }
     }
@@ -197,8 +203,9 @@ fn add_fallback(first: &mut Plan, model: &str, view: &View<'_>) -> Result<Result
 fn own_key(exchange: &Exchange, error: PlanError) -> Result<Plan, ChatError> {
     match (&error, own_vendor(exchange)) {
         (PlanError::Unknown { .. } | PlanError::NotYet, Some(provider)) if exchange.class.is_none() => {
-            let reason = "the client's own key, to its own vendor".to_owned();
-            let target = Target { provider: Arc::clone(provider), model: exchange.asked.clone(), reason, equals: None };
+            let reason = Cow::Borrowed("the client's own key, to its own vendor");
+            let target =
+                Target { provider: Arc::clone(provider), model: Arc::from(&*exchange.asked), reason, equals: None };
             Ok(Plan { targets: vec![target], class: None, class_reason: None, substituted: None })
         }
         _ => Err(error.into()),
@@ -210,8 +217,8 @@ fn own_vendor(exchange: &Exchange) -> Option<&Arc<Provider>> {
     exchange.client_credential()?;
     let providers = &exchange.snapshot.providers;
     let vendor = providers.iter().find(|provider| auth::is_vendor_of(provider, exchange.ingress))?;
-    let named = exchange.asked.split_once('/').map(|(prefix, _)| prefix).filter(|prefix| *prefix != vendor.name);
-    let is_another = named.is_some_and(|prefix| providers.iter().any(|provider| provider.name == prefix));
+    let named = exchange.asked.split_once('/').map(|(prefix, _)| prefix).filter(|prefix| **prefix != *vendor.name);
+    let is_another = named.is_some_and(|prefix| providers.iter().any(|provider| *provider.name == *prefix));
     (!is_another).then_some(vendor)
 }
 
@@ -224,7 +231,7 @@ pub fn explain(gateway: &Gateway, model: &str, local_only: bool) -> Value {
         snapshot: &snapshot,
         catalogue: &catalogue,
         roles: &gateway.roles(),
-        is_active: &|provider: &Provider| active.contains(&provider.name),
+        is_active: &|provider: &Provider| active.contains(&*provider.name),
         local_only: local_only || gateway.mode.is_on(),
     };
     let ask = Ask { model, class: None, features: &Features::default };

@@ -119,12 +119,15 @@ impl Gateway {
             snapshot: &snapshot,
             catalogue: &catalogue,
             roles: &self.roles(),
-            is_active: &|provider| active.contains(&provider.name),
+            is_active: &|provider| active.contains(&*provider.name),
             local_only: true,
         };
         let ask = Ask { model: "default", class: None, features: &Features::default };
         let plan = plan(&ask, &view).ok()?;
-        plan.targets.into_iter().find(|target| target.provider.name == MLX_LOCAL).map(|target| target.model)
+        plan.targets
+            .into_iter()
+            .find(|target| &*target.provider.name == MLX_LOCAL)
+            .map(|target| target.model.to_string())
     }
 
     fn has_served_lately(&self) -> bool {

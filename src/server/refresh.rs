@@ -11,7 +11,7 @@ use crate::upstream::{Call, Failure, Phase};
 use bytes::Bytes;
 use futures_util::future;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -73,7 +73,7 @@ impl Gateway {
         let find = |provider: Arc<Provider>| async move {
             let key = self.key_of(&provider).await;
             if let Err(error) = &key {
-                warn!(provider = provider.name, %error, "the provider is inactive: its key could not be had");
+                warn!(provider = &*provider.name, %error, "the provider is inactive: its key could not be had");
             }
             self.directory.key_known(&provider, matches!(key, Ok(Some(_))));
         };
@@ -84,12 +84,12 @@ impl Gateway {
         let snapshot = self.snapshot();
         let active = self.directory.active();
         let catalogue = self.directory.catalogue();
-        let in_cloud = |provider: &Provider| !provider.is_local() && active.contains(&provider.name);
+        let in_cloud = |provider: &Provider| !provider.is_local() && active.contains(&*provider.name);
         let uses_cloud = !self.mode.is_on() && snapshot.providers.iter().any(|provider| in_cloud(provider));
         let due = snapshot.providers.iter().filter(|provider| {
             // OpenRouter's list is public, and what it says of models is worth having for every cloud provider's.
-            let wanted = active.contains(&provider.name) || (uses_cloud && provider.models == ModelList::OpenRouter);
-            provider.name != MLX_LOCAL
+            let wanted = active.contains(&*provider.name) || (uses_cloud && provider.models == ModelList::OpenRouter);
+            &*provider.name != MLX_LOCAL
                 && wanted
                 && (provider.is_local() || !self.mode.is_on())
                 && catalogue.is_due(provider, now(), snapshot.catalogue_ttl)
@@ -108,7 +108,7 @@ impl Gateway {
         };
         match fetched {
             Ok(models) => {
-                debug!(provider = provider.name, models = models.len(), "the model list was fetched");
+                debug!(provider = &*provider.name, models = models.len(), "the model list was fetched");
                 self.directory.listed(provider, models);
             }
             Err(error) => self.directory.failed(provider, &error),
@@ -156,10 +156,10 @@ impl Gateway {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         let call = Call {
-            provider: provider.name.clone(),
+            provider: &provider.name,
             method,
-            url,
-            headers,
+            url: Uri::try_from(url),
+            headers: &|| headers.clone(),
             body,
             local_only: false,
             connect: provider.deadlines.connect,

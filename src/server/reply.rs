@@ -37,6 +37,10 @@ pub const OVERHEAD: HeaderName = HeaderName::from_static("x-bifrost-overhead-us"
 /// The provider's own id of the request.
 pub const UPSTREAM_ID: HeaderName = HeaderName::from_static("x-bifrost-upstream-request-id");
 
+/// How providers call their ids of requests.
+static UPSTREAM_IDS: [HeaderName; 3] =
+    [REQUEST_ID, HeaderName::from_static("request-id"), HeaderName::from_static("x-goog-request-id")];
+
 /// A header longer than this is cut; its whole text is in the exchange record. In bytes.
 const MAX_HEADER: usize = 2_048;
 
@@ -178,5 +182,5 @@ pub fn put_upstream(headers: &mut HeaderMap, upstream: &HeaderMap) {
 
 /// The provider's own id of the request.
 pub fn upstream_id(upstream: &HeaderMap) -> Option<&str> {
-    ["x-request-id", "request-id", "x-goog-request-id"].iter().find_map(|name| upstream.get(*name)?.to_str().ok())
+    UPSTREAM_IDS.iter().find_map(|name| upstream.get(name)?.to_str().ok())
 }

@@ -12,9 +12,6 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use hyper::body::Incoming;
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use tower_service::Service;
 
@@ -24,7 +21,6 @@ const GOOGLE_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 const GOOGLE_HEADERS: [HeaderName; 2] = [GOOGLE_KEY, HeaderName::from_static("x-goog-api-client")];
 
 /// Every route of the gateway.
-#[derive(Clone)]
 pub struct Routes {
     gateway: Arc<Gateway>,
     router: Router,
@@ -58,28 +54,20 @@ impl Routes {
 
     /// Answers a request that the gate has let in. The two routes that nearly every request takes are found without the
     /// router, which costs more than all the rest of the way to the provider.
-    pub async fn answer(&self, request: Request) -> Response {
-        let gateway = || State(Arc::clone(&self.gateway));
-        match (request.method(), request.uri().path()) {
-            (&Method::POST, "/v1/chat/completions") => openai_chat(gateway(), request).await,
-            (&Method::POST, "/v1/messages") => anthropic_messages(gateway(), request).await,
-            _ => match self.router.clone().call(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            },
-        }
-    }
-}
-
-/// Takes requests from connections.
-impl hyper::service::Service<http::Request<Incoming>> for Routes {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn call(&self, request: http::Request<Incoming>) -> Self::Future {
-        let routes = self.clone();
-        Box::pin(async move { Ok(gate::pass(&routes, request.map(Body::new)).await) })
+    pub async fn answer(&self, request: http::Request<Incoming>) -> Response {
+        let ingress = match (request.method(), request.uri().path()) {
+            (&Method::POST, "/v1/chat/completions") => DialectId::OpenAiChat,
+            (&Method::POST, "/v1/messages") => DialectId::Anthropic,
+            _ => {
+                // Rare, and large: what every request carries with it stays small.
+                return match Box::pin(self.router.clone().call(request.map(Body::new))).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                };
+            }
+        };
+        let gateway = Arc::clone(&self.gateway);
+        answer::answer(gateway, Operation::Chat, ingress, UrlHints::default(), false, request).await
     }
 }
 

@@ -36,7 +36,10 @@ pub fn splice(
     if stripped.is_some() {
         losses.dropped("reasoning");
     }
-    let object = scan(stripped.as_deref().unwrap_or(&exchange.body))?;
+    let object = match &stripped {
+        Some(body) => scan(body)?,
+        None => exchange.object(),
+    };
     for field in provider.profile.ignored_fields {
         if object.raw(field).is_some_and(|value| value != b"null") {
             losses.dropped(*field);
@@ -79,17 +82,14 @@ fn asks_for_reasoning(object: &Object<'_>) -> bool {
 }
 
 /// The client's bytes with the model's name in the place of what the client asked for; Gemini names it in the URL.
-///
-/// # Errors
-/// The body is no JSON object.
-pub fn with_model(exchange: &Exchange, model: &str) -> Result<Vec<u8>, ChatError> {
-    let object = scan(&exchange.body)?;
+pub fn with_model(exchange: &Exchange, model: &str) -> Vec<u8> {
+    let object = exchange.object();
     let mut changes = object.edit();
     if exchange.ingress != DialectId::Gemini {
         changes.set("model", &json::quoted(model));
     }
     changes.remove("fallbacks");
-    Ok(changes.apply())
+    changes.apply()
 }
 
 fn scan(body: &[u8]) -> Result<Object<'_>, ChatError> {

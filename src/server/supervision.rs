@@ -217,7 +217,7 @@ impl Gateway {
     pub async fn look_at_local(&self) -> Observation {
         let snapshot = self.snapshot();
         let in_flight = self.supervision.in_flight.load(Ordering::Relaxed);
-        let Some(provider) = snapshot.providers.iter().find(|provider| provider.name == MLX_LOCAL) else {
+        let Some(provider) = snapshot.providers.iter().find(|provider| &*provider.name == MLX_LOCAL) else {
             self.directory.local_gone();
             let look = Look::Foreign("the provider mlx-local is switched off in the configuration".to_owned());
             return Observation { look, agent: None, holder: None, in_flight };
@@ -248,7 +248,7 @@ impl Gateway {
             }
         }
         let get = |path: &'static str| async move {
-            let url = format!("{}{path}", provider.endpoints[0].base_url);
+            let url = format!("{}{path}", provider.endpoints[0].base_url());
             self.get(provider, url, LOOK_LIMIT).await
         };
         // The list decides whether a model server is there; the rest is asked only then.
@@ -283,8 +283,8 @@ impl Gateway {
     /// Asks a model of the local server for one token; `None` when local and key are such that nothing could be asked.
     pub async fn ask_for_a_token(&self, model: &str, deadline: Instant) -> Option<Trial> {
         let snapshot = self.snapshot();
-        let provider = snapshot.providers.iter().find(|provider| provider.name == MLX_LOCAL)?;
-        let url = format!("{}/v1/chat/completions", provider.endpoints[0].base_url);
+        let provider = snapshot.providers.iter().find(|provider| &*provider.name == MLX_LOCAL)?;
+        let url = format!("{}/v1/chat/completions", provider.endpoints[0].base_url());
         let asked = self.post(provider, url, Bytes::from(proof::request(model)), deadline).await;
         Some(match asked {
             Ok((status, body)) => proof::read(status.as_u16(), &body),
@@ -328,7 +328,7 @@ impl Gateway {
 
 /// Host and port of a provider.
 fn address_of(provider: &Provider) -> Option<(String, u16)> {
-    let url = reqwest::Url::parse(&provider.endpoints.first()?.base_url).ok()?;
+    let url = reqwest::Url::parse(provider.endpoints.first()?.base_url()).ok()?;
     let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned();
     Some((host, url.port_or_known_default()?))
 }

@@ -9,7 +9,8 @@ use crate::secret::SecretError;
 use crate::upstream::{Call, Failure, Phase};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -90,10 +91,10 @@ impl Gateway {
         let deadline = Instant::now() + LIMIT;
         let connect = if traces.is_local { Deadlines::LOCAL.connect } else { Deadlines::CLOUD.connect };
         let call = Call {
-            provider: "the trace collector".to_owned(),
+            provider: &Arc::from("the trace collector"),
             method: Method::POST,
-            url: traces.url.clone(),
-            headers,
+            url: Uri::try_from(&*traces.url),
+            headers: &|| headers.clone(),
             body: Bytes::from(batch.encode()),
             local_only: false,
             connect,

@@ -5,8 +5,10 @@ use crate::provider::{Auth, Provider};
 use crate::secret::Secret;
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+/// Anthropic takes its keys here.
+pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// Google takes its keys here.
+pub const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
 /// Tools send something because a field must not be empty (`dummy`, `EMPTY`, `sk-no-key-required`, `lm-studio`). No
@@ -82,7 +84,7 @@ pub fn is_vendor_of(provider: &Provider, dialect: DialectId) -> bool {
         DialectId::Anthropic => "anthropic",
         DialectId::Gemini => "gemini",
     };
-    provider.name == vendor
+    *provider.name == *vendor
 }
 
 #[cfg(test)]

@@ -7,9 +7,10 @@ use super::deadline::{Limits, timed_out};
 use super::origin::{Lease, Origin};
 use super::outcome::{Failure, Outcome, Phase};
 use crate::chat::{ChatError, ErrorKind};
-use crate::wire::buffer::detached;
-use bytes::{Bytes, BytesMut};
+use crate::wire::buffer::Pieces;
+use bytes::Bytes;
 use http::header::{ACCEPT, USER_AGENT};
+use http::uri::InvalidUri;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use http_body_util::Full;
@@ -32,16 +33,15 @@ const RETRY_UNREACHABLE: Duration = Duration::from_secs(5);
 const BIFROST: HeaderValue = HeaderValue::from_static(concat!("bifrost/", env!("CARGO_PKG_VERSION")));
 
 /// One call, ready to be sent.
-#[derive(Debug)]
-pub struct Call {
+pub struct Call<'a> {
     /// The provider's name, for messages.
-    pub provider: String,
+    pub provider: &'a Arc<str>,
     /// Method.
     pub method: Method,
-    /// The whole URL.
-    pub url: String,
-    /// Headers, the credential included.
-    pub headers: HeaderMap,
+    /// The whole URL, if it is one.
+    pub url: Result<Uri, InvalidUri>,
+    /// Makes the headers, the credential included: once, and once more for a call that has to be sent again.
+    pub headers: &'a (dyn Fn() -> HeaderMap + Send + Sync),
     /// The body; empty for GET.
     pub body: Bytes,
     /// Nothing but this machine may be called, whatever the mode.
@@ -83,23 +83,17 @@ enum Unreached {
     Unanswered(String),
 }
 
-impl Call {
+impl Call<'_> {
     /// Sends the call and waits for the head of the answer.
     ///
     /// # Errors
     /// Not reachable, a deadline, or forbidden by local-only mode. An error status is no error here.
     pub async fn send(self, clients: &Clients) -> Result<Answer, Failure> {
-        let uri = Uri::try_from(self.url).map_err(|_| forbidden(&self.provider, &no_url()))?;
-        let origin = clients.origin(&uri, self.local_only).map_err(|error| forbidden(&self.provider, &error))?;
-        let mut request = Request::new(Full::new(self.body));
-        *request.method_mut() = self.method;
-        *request.uri_mut() = uri;
-        *request.headers_mut() = self.headers;
-        request.headers_mut().entry(USER_AGENT).or_insert(BIFROST);
-        request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
-        let mut limits = Limits::new(self.provider, origin.revoked());
+        let uri = self.url.as_ref().map_err(|_| forbidden(self.provider, &no_url()))?;
+        let origin = clients.origin(uri, self.local_only).map_err(|error| forbidden(self.provider, &error))?;
+        let mut limits = Limits::new(Arc::clone(self.provider), origin.revoked());
         let sent = {
-            let work = pin!(exchange(&origin, request, self.connect));
+            let work = pin!(self.exchange(&origin, uri));
             limits.within(self.deadline, self.phase, work).await?
         };
         let (response, connection, reconnected) =
@@ -108,29 +102,41 @@ impl Call {
         let body = AnswerBody { limits, incoming, connection: Some((connection, origin)) };
         Ok(Answer { status: head.status, headers: head.headers, reconnected, body })
     }
-}
 
-/// Sends a request over a connection that waits, or a new one. A connection that waited may be dead without anybody having
-/// noticed: if it ends without a byte of an answer, the request is sent once more, over a new one.
-async fn exchange(
-    origin: &Arc<Origin>,
-    request: Request<Full<Bytes>>,
-    connect: Duration,
-) -> Result<(Response<Incoming>, Connection, bool), Unreached> {
-    let Lease { mut connection, reused } = origin.lease(connect).await.map_err(Unreached::Connect)?;
-    let again = reused.then(|| request.clone());
-    let unanswered = match connection.send(request, origin).await {
-        Ok(response) => return Ok((response, connection, false)),
-        Err(unanswered) => unanswered,
-    };
-    let Some(request) = again.filter(|_| unanswered.silent) else {
-        return Err(Unreached::Unanswered(unanswered.cause));
-    };
-    debug!(origin = ?origin.host(), cause = unanswered.cause, "an idle connection was dead; sending again over a new one");
-    let Lease { mut connection, .. } = Box::pin(origin.lease_new(connect)).await.map_err(Unreached::Connect)?;
-    match connection.send(request, origin).await {
-        Ok(response) => Ok((response, connection, true)),
-        Err(unanswered) => Err(Unreached::Unanswered(unanswered.cause)),
+    /// Sends the call over a connection that waits, or a new one. A connection that waited may be dead without anybody having
+    /// noticed: if it ends without a byte of an answer, the call is sent once more, over a new one.
+    async fn exchange(
+        &self,
+        origin: &Arc<Origin>,
+        uri: &Uri,
+    ) -> Result<(Response<Incoming>, Connection, bool), Unreached> {
+        let Lease { mut connection, reused } = origin.lease(self.connect).await.map_err(Unreached::Connect)?;
+        let unanswered = match connection.send(self.request(uri), origin).await {
+            Ok(response) => return Ok((response, connection, false)),
+            Err(unanswered) => unanswered,
+        };
+        if !reused || !unanswered.silent {
+            return Err(Unreached::Unanswered(unanswered.cause));
+        }
+        debug!(origin = ?origin.host(), cause = unanswered.cause, "an idle connection was dead; sending again over a new one");
+        // Rare, and large: what every request carries with it stays small.
+        let lease = Box::pin(origin.lease_new(self.connect)).await;
+        let Lease { mut connection, .. } = lease.map_err(Unreached::Connect)?;
+        match Box::pin(connection.send(self.request(uri), origin)).await {
+            Ok(response) => Ok((response, connection, true)),
+            Err(unanswered) => Err(Unreached::Unanswered(unanswered.cause)),
+        }
+    }
+
+    fn request(&self, uri: &Uri) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri.clone();
+        let mut headers = (self.headers)();
+        headers.entry(USER_AGENT).or_insert(BIFROST);
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        *request.headers_mut() = headers;
+        request
     }
 }
 
@@ -180,19 +186,15 @@ impl AnswerBody {
     /// # Errors
     /// As [`AnswerBody::chunk`], or larger than the gateway takes.
     pub async fn whole(mut self, deadline: Instant, phase: Phase) -> Result<Bytes, Failure> {
-        let Some(first) = self.chunk(deadline, phase).await? else { return Ok(Bytes::new()) };
-        let Some(second) = self.chunk(deadline, phase).await? else { return Ok(detached(first)) };
-        let mut all = BytesMut::with_capacity(first.len() + second.len());
-        all.extend_from_slice(&first);
-        all.extend_from_slice(&second);
-        while let Some(more) = self.chunk(deadline, phase).await? {
-            if all.len() + more.len() > MAX_ANSWER {
+        let mut pieces = Pieces::default();
+        while let Some(piece) = self.chunk(deadline, phase).await? {
+            if pieces.len() + piece.len() > MAX_ANSWER {
                 let message = format!("{} answered with more than {MAX_ANSWER} bytes.", self.limits.provider());
                 return Err(Failure::from_error(ChatError::new(ErrorKind::Upstream, message)));
             }
-            all.extend_from_slice(&more);
+            pieces.push(piece);
         }
-        Ok(all.freeze())
+        Ok(pieces.join())
     }
 
     /// The body has been read to its end: the connection is free.

@@ -30,13 +30,16 @@ pub struct Clients {
     cloud: RwLock<Option<Arc<Cloud>>>,
 }
 
+/// By host and port as they are spelled.
+type Origins = RwLock<HashMap<Box<str>, Arc<Origin>>>;
+
 /// The origins that one connector reaches.
 #[derive(Debug)]
 struct Client {
     connector: Arc<dyn Connector>,
     revoked: Option<CancellationToken>,
-    http: RwLock<HashMap<Authority, Arc<Origin>>>,
-    https: RwLock<HashMap<Authority, Arc<Origin>>>,
+    http: Origins,
+    https: Origins,
 }
 
 #[derive(Debug, Default)]
@@ -109,22 +112,22 @@ impl Client {
 
     fn known(&self, scheme: &Scheme, authority: &Authority) -> Option<Arc<Origin>> {
         let origins = self.origins(scheme)?.read().unwrap_or_else(PoisonError::into_inner);
-        origins.get(authority).cloned()
+        origins.get(authority.as_str()).cloned()
     }
 
     /// `None` for a URL that is not HTTP's.
     fn learn(&self, scheme: &Scheme, authority: &Authority) -> Option<Arc<Origin>> {
         let mut origins = self.origins(scheme)?.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = origins.get(authority) {
+        if let Some(known) = origins.get(authority.as_str()) {
             return Some(Arc::clone(known));
         }
         let connector = Arc::clone(&self.connector);
         let origin = Arc::new(Origin::new(scheme.clone(), authority.clone(), connector, self.revoked.clone())?);
-        origins.insert(authority.clone(), Arc::clone(&origin));
+        origins.insert(authority.as_str().into(), Arc::clone(&origin));
         Some(origin)
     }
 
-    fn origins(&self, scheme: &Scheme) -> Option<&RwLock<HashMap<Authority, Arc<Origin>>>> {
+    fn origins(&self, scheme: &Scheme) -> Option<&Origins> {
         match scheme.as_str() {
             "http" => Some(&self.http),
             "https" => Some(&self.https),

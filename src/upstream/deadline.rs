@@ -5,13 +5,14 @@ use crate::chat::{ChatError, ErrorKind};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Ends a call at its deadlines, or as soon as the cloud is forbidden.
 pub struct Limits {
-    provider: String,
+    provider: Arc<str>,
     /// `None` where local-only mode ends nothing: on this machine.
     revoked: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     alarm: Alarm,
@@ -25,7 +26,7 @@ impl fmt::Debug for Limits {
 
 impl Limits {
     /// The limits of one call of `provider`; `revoked` ends when the cloud is forbidden.
-    pub fn new(provider: String, revoked: Option<&CancellationToken>) -> Self {
+    pub fn new(provider: Arc<str>, revoked: Option<&CancellationToken>) -> Self {
         let revoked = revoked.map(|token| Box::pin(token.clone().cancelled_owned()));
         Self { provider, revoked, alarm: Alarm::default() }
     }
@@ -124,7 +125,7 @@ mod tests {
     #[tokio::test]
     async fn a_provider_that_always_has_more_to_say_is_interrupted_all_the_same() {
         let revoked = CancellationToken::new();
-        let mut limits = Limits::new("p".to_owned(), Some(&revoked));
+        let mut limits = Limits::new(Arc::from("p"), Some(&revoked));
         let deadline = Instant::now() + Duration::from_secs(60);
         let said = limits.within(deadline, Phase::Idle, std::future::ready(1)).await;
         assert!(matches!(said, Ok(1)));
@@ -135,7 +136,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_may_move_both_ways() {
-        let mut limits = Limits::new("p".to_owned(), None);
+        let mut limits = Limits::new(Arc::from("p"), None);
         let start = Instant::now();
         for (after, rings) in [(60, 60), (65, 65), (200, 200), (201, 201)] {
             let deadline = start + Duration::from_secs(after);

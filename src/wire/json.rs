@@ -1,5 +1,6 @@
 //! A JSON object taken as bytes: where its top-level members stand, and edits that keep every other byte.
 
+use memchr::memchr2;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -23,44 +24,52 @@ pub struct Member {
     pub key: Range<usize>,
     /// The value.
     pub value: Range<usize>,
+    /// The name may be spelled with escapes.
+    is_escaped: bool,
+}
+
+/// Where the members of a body's outermost object stand: found once, and of use as long as the body is the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outline {
+    members: Vec<Member>,
+    /// Where the closing brace stands.
+    end: usize,
 }
 
 /// The outermost object of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object<'a> {
     bytes: &'a [u8],
-    members: Vec<Member>,
-    /// Where the closing brace stands.
-    end: usize,
+    outline: Cow<'a, Outline>,
 }
 
-impl<'a> Object<'a> {
+impl Outline {
     /// Finds the members of the outermost object. Checks nesting and strings on the way, but not the grammar of numbers and
     /// words inside values: a body is forwarded as it is, and whoever reads a value checks it.
     ///
     /// # Errors
     /// The body is not one JSON object, or is nested deeper than [`MAX_DEPTH`].
-    pub fn scan(bytes: &'a [u8]) -> Result<Self, NotAnObject> {
+    pub fn scan(bytes: &[u8]) -> Result<Self, NotAnObject> {
         let mut at = skip_space(bytes, 0);
         if bytes.get(at) != Some(&b'{') {
             return Err(NotAnObject { what: "no opening brace", at });
         }
         at = skip_space(bytes, at + 1);
-        let mut members = Vec::with_capacity(16);
+        let mut members = Vec::with_capacity(8);
         if bytes.get(at) == Some(&b'}') {
             return Self::close(bytes, members, at);
         }
         loop {
             let key_start = at;
-            at = skip_string(bytes, at)?;
-            let key = key_start..at;
-            at = skip_space(bytes, at);
+            let (end, is_escaped) = skip_string(bytes, at)?;
+            let key = key_start..end;
+            at = skip_space(bytes, end);
             if bytes.get(at) != Some(&b':') {
                 return Err(NotAnObject { what: "no colon after a name", at });
             }
             let value_start = skip_space(bytes, at + 1);
             at = skip_value(bytes, value_start)?;
-            members.push(Member { key, value: value_start..at });
+            members.push(Member { key, value: value_start..at, is_escaped });
             at = skip_space(bytes, at);
             match bytes.get(at) {
                 Some(b',') => at = skip_space(bytes, at + 1),
@@ -70,17 +79,32 @@ impl<'a> Object<'a> {
         }
     }
 
-    fn close(bytes: &'a [u8], members: Vec<Member>, end: usize) -> Result<Self, NotAnObject> {
+    /// The object of which this is the outline: `bytes` are those that were scanned.
+    pub fn of<'a>(&'a self, bytes: &'a [u8]) -> Object<'a> {
+        Object { bytes, outline: Cow::Borrowed(self) }
+    }
+
+    fn close(bytes: &[u8], members: Vec<Member>, end: usize) -> Result<Self, NotAnObject> {
         let after = skip_space(bytes, end + 1);
         if after != bytes.len() {
             return Err(NotAnObject { what: "something after the object", at: after });
         }
-        Ok(Self { bytes, members, end })
+        Ok(Self { members, end })
+    }
+}
+
+impl<'a> Object<'a> {
+    /// Finds the members of the outermost object, as [`Outline::scan`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn scan(bytes: &'a [u8]) -> Result<Self, NotAnObject> {
+        Ok(Self { bytes, outline: Cow::Owned(Outline::scan(bytes)?) })
     }
 
     /// The member called `name`. Of several the last one counts, as in every JSON parser that takes them.
     pub fn member(&self, name: &str) -> Option<&Member> {
-        self.members.iter().rev().find(|member| self.key_is(member, name))
+        self.outline.members.iter().rev().find(|member| self.key_is(member, name))
     }
 
     /// The bytes of the value called `name`.
@@ -95,6 +119,14 @@ impl<'a> Object<'a> {
             return std::str::from_utf8(&raw[1..raw.len() - 1]).ok().map(Cow::Borrowed);
         }
         serde_json::from_slice::<String>(raw).ok().map(Cow::Owned)
+    }
+
+    /// Every member in its order: the name as it is spelled, without its quotes, and the value.
+    pub fn members(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.outline.members.iter().map(|member| {
+            let key = member.key.start + 1..member.key.end - 1;
+            (&self.bytes[key], &self.bytes[member.value.clone()])
+        })
     }
 
     /// The boolean called `name`; `None` when it is missing or no boolean.
@@ -113,9 +145,8 @@ impl<'a> Object<'a> {
 
     fn key_is(&self, member: &Member, name: &str) -> bool {
         let raw = &self.bytes[member.key.clone()];
-        let inner = &raw[1..raw.len() - 1];
-        inner == name.as_bytes()
-            || (inner.contains(&b'\\') && serde_json::from_slice::<String>(raw).is_ok_and(|key| key == name))
+        &raw[1..raw.len() - 1] == name.as_bytes()
+            || (member.is_escaped && serde_json::from_slice::<String>(raw).is_ok_and(|key| key == name))
     }
 }
 
@@ -130,26 +161,19 @@ pub struct Edits<'o, 'a> {
 impl Edits<'_, '_> {
     /// Replaces the value called `name` by `json`, or adds the member at the end.
     pub fn set(&mut self, name: &str, json: &[u8]) {
-        let mut found = false;
-        for member in self.named(name) {
-            found = true;
-            self.changes.push((member.value, json.to_vec()));
-        }
-        if !found {
+        if self.replace(name, |member| member.value.clone(), json) == 0 {
             self.add(name, json);
         }
     }
 
     /// Renames a member. Does nothing when it is missing.
     pub fn rename(&mut self, from: &str, to: &str) {
-        for member in self.named(from) {
-            self.changes.push((member.key, quoted(to)));
-        }
+        self.replace(from, |member| member.key.clone(), &quoted(to));
     }
 
     /// Takes a member out, with one comma. Does nothing when it is missing.
     pub fn remove(&mut self, name: &str) {
-        let members = &self.object.members;
+        let members = &self.object.outline.members;
         for (index, member) in members.iter().enumerate() {
             if !self.object.key_is(member, name) {
                 continue;
@@ -167,9 +191,10 @@ impl Edits<'_, '_> {
 
     /// The edited body.
     pub fn apply(mut self) -> Vec<u8> {
-        let bytes = self.object.bytes;
+        let (bytes, end) = (self.object.bytes, self.object.outline.end);
         self.changes.sort_by_key(|(range, _)| range.start);
-        let mut out = Vec::with_capacity(bytes.len() + self.added.len() + 64);
+        let new: usize = self.changes.iter().map(|(_, new)| new.len()).sum();
+        let mut out = Vec::with_capacity(bytes.len() + self.added.len() + new);
         let mut at = 0;
         for (range, new) in &self.changes {
             // Removals of neighbours may overlap; what is already left out stays left out.
@@ -179,12 +204,12 @@ impl Edits<'_, '_> {
             out.extend_from_slice(new);
             at = at.max(range.end);
         }
-        out.extend_from_slice(&bytes[at..self.object.end.max(at)]);
+        out.extend_from_slice(&bytes[at..end.max(at)]);
         if !self.added.is_empty() {
             let is_empty = out.iter().rev().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
             out.extend_from_slice(&self.added[usize::from(is_empty)..]);
         }
-        out.extend_from_slice(&bytes[self.object.end..]);
+        out.extend_from_slice(&bytes[end..]);
         out
     }
 
@@ -195,13 +220,22 @@ impl Edits<'_, '_> {
         self.added.extend_from_slice(json);
     }
 
-    fn named(&self, name: &str) -> Vec<Member> {
-        self.object.members.iter().filter(|member| self.object.key_is(member, name)).cloned().collect()
+    /// Puts `json` in the place of a part of every member called `name`; tells how many there are.
+    fn replace(&mut self, name: &str, part: impl Fn(&Member) -> Range<usize>, json: &[u8]) -> usize {
+        let object = self.object;
+        let found = object.outline.members.iter().filter(|member| object.key_is(member, name));
+        let before = self.changes.len();
+        self.changes.extend(found.map(|member| (part(member), json.to_vec())));
+        self.changes.len() - before
     }
 }
 
 /// `text` as a JSON string.
 pub fn quoted(text: &str) -> Vec<u8> {
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        return [b"\"", text.as_bytes(), b"\""].concat();
+    }
     serde_json::Value::from(text).to_string().into_bytes()
 }
 
@@ -212,24 +246,26 @@ fn skip_space(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-fn skip_string(bytes: &[u8], start: usize) -> Result<usize, NotAnObject> {
+/// Where a string ends, and whether anything in it is escaped.
+fn skip_string(bytes: &[u8], start: usize) -> Result<(usize, bool), NotAnObject> {
     if bytes.get(start) != Some(&b'"') {
         return Err(NotAnObject { what: "no string where one must be", at: start });
     }
     let mut at = start + 1;
+    let mut is_escaped = false;
     loop {
-        match bytes.get(at) {
-            Some(b'"') => return Ok(at + 1),
-            Some(b'\\') => at += 2,
-            Some(_) => at += 1,
+        match bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+            Some(found) if bytes[at + found] == b'"' => return Ok((at + found + 1, is_escaped)),
+            Some(found) => at += found + 2,
             None => return Err(NotAnObject { what: "a string without end", at: start }),
         }
+        is_escaped = true;
     }
 }
 
 fn skip_value(bytes: &[u8], start: usize) -> Result<usize, NotAnObject> {
     match bytes.get(start) {
-        Some(b'"') => skip_string(bytes, start),
+        Some(b'"') => Ok(skip_string(bytes, start)?.0),
         Some(b'{' | b'[') => skip_nested(bytes, start),
         Some(byte) if byte.is_ascii_alphanumeric() || *byte == b'-' => {
             let length = bytes[start..]
@@ -242,27 +278,42 @@ fn skip_value(bytes: &[u8], start: usize) -> Result<usize, NotAnObject> {
     }
 }
 
+/// Quotes and brackets.
+static IS_STRUCTURE: [bool; 256] = {
+    let mut is_structure = [false; 256];
+    is_structure[b'"' as usize] = true;
+    is_structure[b'{' as usize] = true;
+    is_structure[b'}' as usize] = true;
+    is_structure[b'[' as usize] = true;
+    is_structure[b']' as usize] = true;
+    is_structure
+};
+
 fn skip_nested(bytes: &[u8], start: usize) -> Result<usize, NotAnObject> {
-    let mut open = [0u8; MAX_DEPTH];
+    // A bit for each that is open: set for an object, not for an array.
+    let mut objects = 0u128;
     let mut depth = 0;
     let mut at = start;
     loop {
+        // What stands between strings is short, and mostly nothing of interest.
+        at += bytes[at..].iter().take_while(|byte| !IS_STRUCTURE[usize::from(**byte)]).count();
         match bytes.get(at) {
             Some(b'"') => {
-                at = skip_string(bytes, at)?;
+                at = skip_string(bytes, at)?.0;
                 continue;
             }
             Some(byte @ (b'{' | b'[')) => {
-                let Some(slot) = open.get_mut(depth) else {
+                if depth == MAX_DEPTH {
                     return Err(NotAnObject { what: "nested too deep", at });
-                };
-                *slot = if *byte == b'{' { b'}' } else { b']' };
+                }
+                objects = objects << 1 | u128::from(*byte == b'{');
                 depth += 1;
             }
             Some(byte @ (b'}' | b']')) => {
-                if open[depth - 1] != *byte {
+                if (objects & 1 == 1) != (*byte == b'}') {
                     return Err(NotAnObject { what: "a bracket that closes nothing", at });
                 }
+                objects >>= 1;
                 depth -= 1;
                 if depth == 0 {
                     return Ok(at + 1);

@@ -83,7 +83,7 @@ const DAMAGED: &str = "[server]\napi_keys = [\"sk-planted\"]\nport = 1\n[provide
                        headers = { x = \"sk-planted\" }\nauth = \"bearer\"\n[log]\njson = true\n";
 
 fn provider(snapshot: &Snapshot, name: &str) -> Arc<Provider> {
-    let found = snapshot.providers.iter().find(|provider| provider.name == name);
+    let found = snapshot.providers.iter().find(|provider| *provider.name == *name);
     Arc::clone(found.unwrap_or_else(|| panic!("{name} is in use")))
 }
 
@@ -304,7 +304,7 @@ fn a_broken_file_that_asks_for_local_only_is_known_to_ask() {
 #[test]
 fn shipped_providers_stand_after_those_of_the_file() {
     let names =
-        |text: &str| load(text).unwrap().providers.iter().map(|provider| provider.name.clone()).collect::<Vec<_>>();
+        |text: &str| load(text).unwrap().providers.iter().map(|provider| provider.name.to_string()).collect::<Vec<_>>();
     let shipped = names("");
     assert_eq!(shipped[0], "mlx-local");
     let named = names(

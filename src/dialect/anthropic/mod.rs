@@ -26,13 +26,20 @@ pub use count_tokens::{COUNT_TOKENS_PATH, parse_count_response, write_count_requ
 pub use foreign_signatures::strip_foreign_signatures;
 pub use tools::tool_name;
 
-use super::mention::mentions_any;
+use super::mention::{Name, mentions_any};
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, Summary, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
 use crate::wire::sse::OneLineEvent;
-use memchr::memmem;
+use memchr::memmem::Finder;
+use std::borrow::Cow;
+use std::sync::LazyLock;
 
 const ID: DialectId = DialectId::Anthropic;
+
+static CONTENT_BLOCK: Name = LazyLock::new(|| Finder::new("\"content_block_"));
+static MESSAGE: Name = LazyLock::new(|| Finder::new("message_"));
+static ERROR: Name = LazyLock::new(|| Finder::new("error"));
+static USAGE: Name = LazyLock::new(|| Finder::new("usage"));
 
 /// Anthropic Messages.
 #[derive(Debug, Clone, Copy)]
@@ -43,8 +50,8 @@ impl Dialect for Anthropic {
         ID
     }
 
-    fn chat_path(&self, _model: &str, _stream: bool) -> String {
-        "/v1/messages".to_owned()
+    fn chat_path(&self, _model: &str, _stream: bool) -> Cow<'static, str> {
+        Cow::Borrowed("/v1/messages")
     }
 
     fn parse_request(&self, body: &[u8], url: &UrlHints) -> Result<Request, ChatError> {
@@ -67,8 +74,7 @@ impl Dialect for Anthropic {
     fn is_mere_content(&self, event: &OneLineEvent<'_>) -> bool {
         (event.name.is_empty() || event.name.starts_with(b"content_block_"))
             && event.data.is_some_and(|data| {
-                memmem::find(data, b"\"content_block_").is_some()
-                    && !mentions_any(data, &["message_", "error", "usage"])
+                CONTENT_BLOCK.find(data).is_some() && !mentions_any(data, &[&MESSAGE, &ERROR, &USAGE])
             })
     }
 

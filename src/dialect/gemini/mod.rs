@@ -28,6 +28,7 @@ pub use foreign_signatures::strip_foreign_signatures;
 
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
+use std::borrow::Cow;
 
 /// Gemini `generateContent` and `streamGenerateContent`.
 pub struct Gemini;
@@ -37,9 +38,9 @@ impl Dialect for Gemini {
         DialectId::Gemini
     }
 
-    fn chat_path(&self, model: &str, stream: bool) -> String {
+    fn chat_path(&self, model: &str, stream: bool) -> Cow<'static, str> {
         let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
-        model_path(model, method)
+        Cow::Owned(model_path(model, method))
     }
 
     fn parse_request(&self, body: &[u8], url: &UrlHints) -> Result<Request, ChatError> {

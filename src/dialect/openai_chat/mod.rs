@@ -24,14 +24,22 @@ pub mod usage_chunk;
 
 pub use strip::strip_reasoning_history;
 
-use super::mention::{mentions_any, mentions_value};
+use super::mention::{Name, mentions_any, mentions_value};
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, Summary, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
 use crate::wire::sse::OneLineEvent;
-use memchr::memmem;
+use memchr::memmem::Finder;
+use std::borrow::Cow;
+use std::sync::LazyLock;
 
 /// The name of a schema that has none: OpenAI asks for one, other dialects have none.
 const UNNAMED_SCHEMA: &str = "response";
+
+static CHOICES: Name = LazyLock::new(|| Finder::new("\"choices\""));
+static ERROR: Name = LazyLock::new(|| Finder::new("error"));
+static DETAIL: Name = LazyLock::new(|| Finder::new("detail"));
+static FINISH_REASON: Name = LazyLock::new(|| Finder::new("finish_reason"));
+static USAGE: Name = LazyLock::new(|| Finder::new("usage"));
 
 /// OpenAI Chat Completions.
 pub struct OpenAiChat;
@@ -41,8 +49,8 @@ impl Dialect for OpenAiChat {
         DialectId::OpenAiChat
     }
 
-    fn chat_path(&self, _model: &str, _stream: bool) -> String {
-        "/v1/chat/completions".to_owned()
+    fn chat_path(&self, _model: &str, _stream: bool) -> Cow<'static, str> {
+        Cow::Borrowed("/v1/chat/completions")
     }
 
     fn parse_request(&self, body: &[u8], url: &UrlHints) -> Result<Request, ChatError> {
@@ -66,10 +74,10 @@ impl Dialect for OpenAiChat {
     fn is_mere_content(&self, event: &OneLineEvent<'_>) -> bool {
         event.name.is_empty()
             && event.data.is_some_and(|data| {
-                memmem::find(data, b"\"choices\"").is_some()
-                    && !mentions_any(data, &["error", "detail"])
-                    && !mentions_value(data, "finish_reason")
-                    && !mentions_value(data, "usage")
+                CHOICES.find(data).is_some()
+                    && !mentions_any(data, &[&ERROR, &DETAIL])
+                    && !mentions_value(data, &FINISH_REASON)
+                    && !mentions_value(data, &USAGE)
             })
     }
 

@@ -7,10 +7,11 @@ use super::write_messages::{Takes, write_answer};
 use super::{audio, error, usage, words};
 use crate::chat::{Candidate, ChatError, DialectId, ErrorKind, Extras, Losses, Part, Response, StopReason};
 use crate::dialect::Summary;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use crate::dialect::mention::{Name, mentions_any};
+use crate::wire::json::Object;
+use memchr::memmem::Finder;
 use serde_json::{Map, Value, json};
-use std::borrow::Cow;
+use std::sync::LazyLock;
 
 /// Reads a provider's whole answer.
 pub(super) fn read(body: &[u8]) -> Result<Response, ChatError> {
@@ -27,33 +28,38 @@ pub(super) fn read(body: &[u8]) -> Result<Response, ChatError> {
     })
 }
 
-/// Reads model and token counts alone, in one pass that checks the text and builds nothing. Where something is not as in any
-/// answer, all of it is read, by [`read`].
+static MESSAGE: Name = LazyLock::new(|| Finder::new("\"message\""));
+/// An answer that ended with an error has it as its finish reason.
+static ERROR: Name = LazyLock::new(|| Finder::new("\"error\""));
+
+/// Finds model and token counts alone, and builds nothing. Where something is not as in any answer, all of it is read, by
+/// [`read`]; so it is where an error may hide.
 pub(super) fn summarise(body: &[u8]) -> Result<Summary, ChatError> {
-    #[derive(Deserialize)]
-    struct Answer<'a> {
-        #[serde(borrow)]
-        choices: Vec<Choice<'a>>,
-        model: Option<String>,
-        error: Option<IgnoredAny>,
-        usage: Option<usage::Counts>,
-        x_groq: Option<IgnoredAny>,
+    match summary(body) {
+        Some(summary) => Ok(summary),
+        None => read(body).map(Summary::from),
     }
-    #[derive(Deserialize)]
-    struct Choice<'a> {
-        #[serde(borrow)]
-        finish_reason: Option<Cow<'a, str>>,
-        #[serde(rename = "message")]
-        _message: IgnoredAny,
+}
+
+fn summary(body: &[u8]) -> Option<Summary> {
+    // Strings go on unread, and may be no text at all.
+    std::str::from_utf8(body).ok()?;
+    let (mut choices, mut model, mut counted) = (None, None, None);
+    for (name, value) in Object::scan(body).ok()?.members() {
+        match name {
+            b"choices" => choices = Some(value),
+            b"model" if value != b"null" => model = Some(serde_json::from_slice::<String>(value).ok()?),
+            b"usage" => counted = usage::count(value)?,
+            b"error" | b"x_groq" if value != b"null" => return None,
+            _ if name.contains(&b'\\') => return None,
+            _ => {}
+        }
     }
-    let full = || read(body).map(Summary::from);
-    let Ok(answer) = serde_json::from_slice::<Answer<'_>>(body) else { return full() };
-    let failed = |choice: &Choice<'_>| choice.finish_reason.as_deref() == Some("error");
-    if answer.error.is_some() || answer.x_groq.is_some() || answer.choices.iter().any(failed) {
-        return full();
+    let choices = choices.filter(|choices| choices.starts_with(b"["))?;
+    if MESSAGE.find(choices).is_none() || mentions_any(choices, &[&ERROR]) {
+        return None;
     }
-    let usage = answer.usage.and_then(usage::Counts::usage);
-    Ok(Summary { model: answer.model.filter(|model| !model.is_empty()), usage })
+    Some(Summary { model: model.filter(|model| !model.is_empty()), usage: counted })
 }
 
 fn read_value(value: Value) -> Result<Response, ChatError> {

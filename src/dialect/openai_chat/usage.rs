@@ -2,67 +2,80 @@
 
 use super::fields::says_something;
 use crate::chat::Usage;
-use serde::Deserialize;
+use crate::wire::json::Object;
 use serde_json::{Map, Value, json};
 
-/// What can be counted of a `usage` object, without the rest of it. A server that counts otherwise than in whole numbers is
-/// not understood here; [`read`] is.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Counts {
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
-    total_tokens: Option<u64>,
-    prompt_tokens_details: Option<PromptCounts>,
-    completion_tokens_details: Option<CompletionCounts>,
-    prompt_cache_hit_tokens: Option<u64>,
-    num_cached_tokens: Option<u64>,
-    cached_tokens: Option<u64>,
-    cache_read_input_tokens: Option<u64>,
-    cache_creation_input_tokens: Option<u64>,
-    reasoning_tokens: Option<u64>,
+/// Counts what a `usage` object holds without building it as a tree. The outer `None`: something is not as in any answer (a
+/// count that is no whole number, say), and [`read`] has to look; the inner one: nothing is counted.
+pub(super) fn count(raw: &[u8]) -> Option<Option<Usage>> {
+    if raw == b"null" {
+        return Some(None);
+    }
+    let mut counted = Counted::default();
+    // In the order in which they count where several say the same.
+    let (mut prompt, mut cached, mut reasoning) = (None, [None; CACHED_BESIDE_DETAILS.len()], None);
+    for (name, value) in Object::scan(raw).ok()?.members() {
+        match name {
+            b"prompt_tokens" => counted.input = number(value)?,
+            b"completion_tokens" => counted.completion = number(value)?,
+            b"total_tokens" => counted.total = number(value)?,
+            b"prompt_tokens_details" => prompt = details(value)?,
+            b"completion_tokens_details" => {
+                for (name, value) in details(value)?.iter().flat_map(Object::members) {
+                    match name {
+                        b"reasoning_tokens" => counted.reasoning = number(value)?,
+                        _ => plain(name)?,
+                    }
+                }
+            }
+            b"cache_creation_input_tokens" => counted.cache_write = number(value)?,
+            b"reasoning_tokens" => reasoning = number(value)?,
+            _ => match CACHED_BESIDE_DETAILS.iter().position(|known| known.as_bytes() == name) {
+                Some(place) => cached[place] = number(value)?,
+                None => plain(name)?,
+            },
+        }
+    }
+    for (name, value) in prompt.iter().flat_map(Object::members) {
+        match name {
+            b"cached_tokens" => counted.cache_read = number(value)?,
+            b"cache_write_tokens" => counted.cache_write = number(value)?.or(counted.cache_write),
+            b"audio_tokens" => counted.audio = number(value)?,
+            _ => plain(name)?,
+        }
+    }
+    counted.cache_read = cached.into_iter().fold(counted.cache_read, Option::or);
+    counted.reasoning = counted.reasoning.or(reasoning);
+    Some(counted.usage().map(|(usage, _)| usage))
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(default)]
-struct PromptCounts {
-    cached_tokens: Option<u64>,
-    cache_write_tokens: Option<u64>,
-    audio_tokens: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(default)]
-struct CompletionCounts {
-    reasoning_tokens: Option<u64>,
-}
-
-impl Counts {
-    /// The usage; `None` when nothing is counted.
-    pub(super) fn usage(self) -> Option<Usage> {
-        let prompt = self.prompt_tokens_details.unwrap_or_default();
-        // DeepSeek, Mistral, Together and Databricks write cached tokens beside the details.
-        let cache_read = prompt
-            .cached_tokens
-            .or(self.prompt_cache_hit_tokens)
-            .or(self.num_cached_tokens)
-            .or(self.cached_tokens)
-            .or(self.cache_read_input_tokens);
-        let reasoning = self.completion_tokens_details.unwrap_or_default().reasoning_tokens.or(self.reasoning_tokens);
-        let counted = Counted {
-            input: self.prompt_tokens,
-            completion: self.completion_tokens,
-            total: self.total_tokens,
-            cache_read,
-            cache_write: prompt.cache_write_tokens.or(self.cache_creation_input_tokens),
-            reasoning,
-            audio: prompt.audio_tokens,
-        };
-        Some(counted.usage()?.0)
+/// A count; the outer `None` for what is none, the inner one for `null`.
+fn number(value: &[u8]) -> Option<Option<u64>> {
+    match value {
+        b"null" => Some(None),
+        digits => std::str::from_utf8(digits).ok()?.parse().ok().map(Some),
     }
 }
 
+/// The counts of a part; the outer `None` for what is no object, the inner one for `null`.
+fn details(value: &[u8]) -> Option<Option<Object<'_>>> {
+    match value {
+        b"null" => Some(None),
+        raw => Object::scan(raw).ok().map(Some),
+    }
+}
+
+/// `None` for a name that is spelled with escapes: it may be any.
+fn plain(name: &[u8]) -> Option<()> {
+    (!name.contains(&b'\\')).then_some(())
+}
+
+/// Where DeepSeek, Together, Mistral and Databricks write cached tokens: beside the details.
+const CACHED_BESIDE_DETAILS: [&str; 4] =
+    ["prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens", "cache_read_input_tokens"];
+
 /// The counts of a `usage` object, wherever they stood in it.
+#[derive(Default)]
 struct Counted {
     input: Option<u64>,
     completion: Option<u64>,
@@ -113,7 +126,7 @@ pub(in crate::dialect) fn read(value: Value) -> Option<(Usage, Map<String, Value
     let total = take(&mut map, "total_tokens");
     let mut prompt = take_object(&mut map, "prompt_tokens_details");
     let mut output = take_object(&mut map, "completion_tokens_details");
-    let cache_read = ["prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens", "cache_read_input_tokens"]
+    let cache_read = CACHED_BESIDE_DETAILS
         .into_iter()
         .fold(take(&mut prompt, "cached_tokens"), |found, key| found.or(take(&mut map, key)));
     map.shift_remove("prompt_cache_miss_tokens");
@@ -191,8 +204,8 @@ mod tests {
     fn usage(value: Value) -> Usage {
         let whole = read(value.clone()).unwrap().0;
         // Where the short way understands a form, it counts the same.
-        if let Ok(counts) = serde_json::from_value::<Counts>(value) {
-            assert_eq!(counts.usage(), Some(whole));
+        if let Some(counted) = count(value.to_string().as_bytes()) {
+            assert_eq!(counted, Some(whole));
         }
         whole
     }
@@ -222,6 +235,15 @@ mod tests {
         for key in ["prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens", "cache_read_input_tokens"] {
             assert_eq!(usage(json!({"prompt_tokens": 9, "completion_tokens": 1, key: 4})).cache_read, Some(4), "{key}");
         }
+    }
+
+    #[test]
+    fn what_is_no_whole_number_is_left_to_the_long_way() {
+        for usage in [r#"{"prompt_tokens":1.0}"#, r#"{"prompt_tokens":"1"}"#, r#"{"prompt_tokens_details":[]}"#, "[]"] {
+            assert_eq!(count(usage.as_bytes()), None, "{usage}");
+        }
+        assert_eq!(count(b"null"), Some(None));
+        assert_eq!(count(br#"{"prompt_tokens":null}"#), Some(None));
     }
 
     #[test]

@@ -5,21 +5,22 @@
 mod buckets;
 mod families;
 mod labels;
+mod series;
 
 use super::names::{Names, well_known};
 use super::{AttemptRecord, BreakerState, Event, ExchangeRecord, Load, Operation};
-use crate::chat::{Loss, Usage};
+use crate::chat::Loss;
 use crate::config::classes::Priority;
 use families::Families;
 use labels::{
     AttemptLabels, BreakerChangeLabels, FallbackLabels, KeyRestLabels, LocalChangeLabels, LocalStateLabels, LossLabels,
-    ModelLabels, OperationLabels, ProviderLabels, QueueLabels, ReloadLabels, RequestLabels, TargetLabels, TokenLabels,
-    WaitLabels,
+    ModelLabels, ProviderLabels, QueueLabels, ReloadLabels, WaitLabels,
 };
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use series::{AllSeries, Answers, Series, TargetNames};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub(super) struct Metrics {
     families: Families,
     providers: Names,
     models: Names,
+    answers: Answers,
+    series: AllSeries,
 }
 
 /// One request in flight.
@@ -63,20 +66,15 @@ impl Metrics {
         // A gateway that runs has read its configuration once, and well.
         families.last_reload_successful.set(1);
         let registry = families.registry(log_dropped);
-        Self { registry, families, providers: Names::new(MAX_NAMES), models: Names::new(MAX_NAMES) }
+        let (providers, models) = (Names::new(MAX_NAMES), Names::new(MAX_NAMES));
+        Self { registry, families, providers, models, answers: Answers::default(), series: AllSeries::default() }
     }
 
     /// Counts a finished exchange.
     pub(super) fn finished(&self, record: &ExchangeRecord) {
-        let labels = RequestLabels {
-            ingress: record.ingress.name(),
-            operation: record.operation.name(),
-            status: record.counted_status(),
-        };
-        self.families.requests.get_or_create(&labels).inc();
+        self.answers.of(record, &self.families.requests).inc();
         self.families.received.inc_by(record.bytes_in);
         self.families.sent.inc_by(record.bytes_out);
-        self.attempts(record);
         for loss in record.losses.iter() {
             self.families.losses.get_or_create(&LossLabels { field: field_name(loss) }).inc();
         }
@@ -85,19 +83,27 @@ impl Metrics {
         }
         // An exchange that reached no provider is no operation of a model.
         let asked = record.provider.as_ref().or_else(|| record.attempts.last().map(|attempt| &attempt.provider));
-        if let Some(provider) = asked {
-            let model = match &record.model {
-                Some(model) if record.known_model => self.models.label(model),
-                _ => self.models.other(),
-            };
-            self.operation(record, provider, &model);
-            if record.provider.is_some() {
-                self.cost(record, self.providers.label(provider), model);
-            }
+        let series = asked.map(|provider| self.series.of(record, provider, |model| self.names_of(provider, model)));
+        self.attempts(record, series.as_deref());
+        if let Some(series) = series {
+            self.operation(record, &series);
         }
     }
 
-    fn attempts(&self, record: &ExchangeRecord) {
+    /// The names of a target as they may stand in labels; `None` for a model that no catalogue lists.
+    fn names_of(&self, provider: &str, model: Option<&str>) -> TargetNames {
+        TargetNames {
+            provider: self.providers.label(provider),
+            well_known: self.providers.label(well_known(provider)),
+            model: model.map_or_else(|| self.models.other(), |model| self.models.label(model)),
+        }
+    }
+
+    fn attempts(&self, record: &ExchangeRecord, series: Option<&Series>) {
+        if let ([AttemptRecord { outcome: "ok", retry: false, .. }], Some(series)) = (&*record.attempts, series) {
+            series.answered(&self.families.attempts).inc();
+            return;
+        }
         let mut before: Option<&AttemptRecord> = None;
         for attempt in &record.attempts {
             let provider = self.providers.label(&attempt.provider);
@@ -114,64 +120,42 @@ impl Metrics {
         }
     }
 
-    fn operation(&self, record: &ExchangeRecord, provider: &str, model: &Arc<str>) {
-        let provider = self.providers.label(well_known(provider));
-        let name = record.operation.name();
-        let labels = OperationLabels {
-            gen_ai_operation_name: name,
-            gen_ai_provider_name: Arc::clone(&provider),
-            gen_ai_request_model: Arc::clone(model),
-            error_type: record.error_type(),
-        };
-        self.families.duration.get_or_create(&labels).observe(record.total.as_secs_f64());
+    fn operation(&self, record: &ExchangeRecord, series: &Series) {
+        let total = record.total.as_secs_f64();
+        match record.error_type() {
+            None => series.duration(&self.families.duration).observe(total),
+            Some(error) => self.families.duration.get_or_create(&series.operation(Some(error))).observe(total),
+        }
         if record.stream {
-            let labels = TargetLabels {
-                gen_ai_operation_name: name,
-                gen_ai_provider_name: Arc::clone(&provider),
-                gen_ai_request_model: Arc::clone(model),
-            };
-            self.stream(record, &labels);
+            self.stream(record, series);
         }
         if let Some(usage) = &record.usage {
-            self.tokens(record.operation, usage, provider, Arc::clone(model));
+            series.input(&self.families.tokens).observe(usage.input as f64);
+            if record.operation == Operation::Chat {
+                series.output(&self.families.tokens).observe(usage.output as f64);
+            }
+        }
+        if record.provider.is_some() {
+            match record.cost_usd() {
+                Some(cost) => drop(series.cost(&self.families.cost).inc_by(cost)),
+                None => drop(series.cost_unknown(&self.families.cost_unknown).inc()),
+            }
         }
     }
 
-    fn stream(&self, record: &ExchangeRecord, labels: &TargetLabels) {
+    fn stream(&self, record: &ExchangeRecord, series: &Series) {
         if let Some(waited) = record.upstream {
-            self.families.first_chunk.get_or_create(labels).observe(waited.as_secs_f64());
+            series.first_chunk(&self.families.first_chunk).observe(waited.as_secs_f64());
         }
         if let Some(first) = record.first_token {
-            self.families.first_token.get_or_create(labels).observe(first.as_secs_f64());
+            series.first_token(&self.families.first_token).observe(first.as_secs_f64());
         }
         if let Some(time) = record.time_per_output_token() {
-            self.families.per_token.get_or_create(labels).observe(time.as_secs_f64());
+            series.per_token(&self.families.per_token).observe(time.as_secs_f64());
         }
         if let Some(provider) = record.provider.as_ref().filter(|_| record.skipped > 0) {
             let labels = ProviderLabels { provider: self.providers.label(provider) };
             self.families.skipped.get_or_create(&labels).inc_by(record.skipped);
-        }
-    }
-
-    fn tokens(&self, operation: Operation, usage: &Usage, provider: Arc<str>, model: Arc<str>) {
-        let mut labels = TokenLabels {
-            gen_ai_operation_name: operation.name(),
-            gen_ai_provider_name: provider,
-            gen_ai_request_model: model,
-            gen_ai_token_type: "input",
-        };
-        self.families.tokens.get_or_create(&labels).observe(usage.input as f64);
-        if operation == Operation::Chat {
-            labels.gen_ai_token_type = "output";
-            self.families.tokens.get_or_create(&labels).observe(usage.output as f64);
-        }
-    }
-
-    fn cost(&self, record: &ExchangeRecord, provider: Arc<str>, model: Arc<str>) {
-        let labels = ModelLabels { provider, model };
-        match record.cost_usd() {
-            Some(cost) => drop(self.families.cost.get_or_create(&labels).inc_by(cost)),
-            None => drop(self.families.cost_unknown.get_or_create(&labels).inc()),
         }
     }
 

@@ -113,7 +113,7 @@ const PASSED_OVER: [&str; 2] = ["resting", "busy"];
 fn passed_over(record: &ExchangeRecord, attempt: &AttemptRecord) -> SpanEvent {
     let mut attributes = Attributes::default();
     attributes.put("gen_ai.provider.name", well_known(&attempt.provider));
-    attributes.put("gen_ai.request.model", attempt.model.as_str());
+    attributes.put("gen_ai.request.model", &*attempt.model);
     SpanEvent {
         time_unix_nano: unix_nanos(record.started + attempt.began),
         name: format!("bifrost.target.{}", attempt.outcome),
@@ -128,13 +128,13 @@ fn name(record: &ExchangeRecord, model: &str) -> String {
 
 /// The model that was asked for an answer: the one that gave it, else the last one that did not, else the client's word.
 fn model(record: &ExchangeRecord) -> &str {
-    let asked = || record.attempts.last().map(|attempt| attempt.model.as_str());
+    let asked = || record.attempts.last().map(|attempt| &*attempt.model);
     record.model.as_deref().or_else(asked).unwrap_or(&record.requested_model)
 }
 
 fn exchange_attributes(record: &ExchangeRecord) -> Vec<KeyValue> {
     let mut attributes = Attributes::default();
-    let asked = || record.attempts.last().map(|attempt| attempt.provider.as_str());
+    let asked = || record.attempts.last().map(|attempt| &*attempt.provider);
     attributes.put("gen_ai.operation.name", record.operation.name());
     attributes.put_known("gen_ai.provider.name", record.provider.as_deref().or_else(asked).map(well_known));
     attributes.put_known("gen_ai.request.model", Some(model(record)).filter(|model| !model.is_empty()));
@@ -154,7 +154,7 @@ fn exchange_attributes(record: &ExchangeRecord) -> Vec<KeyValue> {
     if record.status != 0 {
         attributes.put("http.response.status_code", u64::from(record.status));
     }
-    attributes.put("bifrost.request_id", record.id.as_str());
+    attributes.put("bifrost.request_id", &*record.id);
     attributes.put("bifrost.ingress", record.ingress.name());
     attributes.put("bifrost.requested_model", record.requested_model.as_str());
     attributes.put_known("bifrost.class", record.class.as_deref());
@@ -171,7 +171,7 @@ fn attempt_attributes(record: &ExchangeRecord, attempt: &AttemptRecord) -> Vec<K
     let mut attributes = Attributes::default();
     attributes.put("gen_ai.operation.name", record.operation.name());
     attributes.put("gen_ai.provider.name", well_known(&attempt.provider));
-    attributes.put("gen_ai.request.model", attempt.model.as_str());
+    attributes.put("gen_ai.request.model", &*attempt.model);
     attributes.put("gen_ai.request.stream", record.stream);
     attributes.put_known("error.type", Some(attempt.outcome).filter(|outcome| *outcome != OK));
     attributes.put_known("http.response.status_code", attempt.status.map(u64::from));

@@ -14,8 +14,8 @@ const CALLER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn record() -> ExchangeRecord {
     let attempt = |provider: &str, outcome, began, millis| AttemptRecord {
-        provider: provider.to_owned(),
-        model: format!("{provider}-model"),
+        provider: provider.into(),
+        model: format!("{provider}-model").into(),
         outcome,
         status: Some(if outcome == "ok" { 200 } else { 503 }),
         retry: false,
@@ -25,15 +25,15 @@ fn record() -> ExchangeRecord {
         error: Some("what the provider said, quoting a secret plan".to_owned()),
     };
     ExchangeRecord {
-        id: "0193".to_owned(),
+        id: "0193".into(),
         started: UNIX_EPOCH + Duration::from_secs(1_767_225_600),
         operation: Operation::Chat,
         requested_model: "coding".to_owned(),
         class: Some("coding".to_owned()),
         class_reason: Some("a secret plan".to_owned()),
-        provider: Some("gemini".to_owned()),
-        model: Some("gemini-model".to_owned()),
-        response_model: Some("gemini-model-001".to_owned()),
+        provider: Some("gemini".into()),
+        model: Some("gemini-model".into()),
+        response_model: Some("gemini-model-001".into()),
         attempts: vec![attempt("openai", "overloaded", 1, 20), attempt("gemini", "ok", 30, 70)],
         stream: true,
         status: 200,
