@@ -47,16 +47,16 @@ fn log(json: bool) -> Log {
 }
 
 fn record() -> ExchangeRecord {
-    let id = "0192f0c1-2f6e-7cc1-8a53-1f6f6a2b7c11".to_owned();
+    let id = "0192f0c1-2f6e-7cc1-8a53-1f6f6a2b7c11".into();
     ExchangeRecord {
         requested_model: "coding".to_owned(),
         class: Some("coding".to_owned()),
-        provider: Some("anthropic".to_owned()),
-        model: Some("claude-sonnet-4-5".to_owned()),
+        provider: Some("anthropic".into()),
+        model: Some("claude-sonnet-4-5".into()),
         known_model: true,
         attempts: vec![AttemptRecord {
-            provider: "anthropic".to_owned(),
-            model: "claude-sonnet-4-5".to_owned(),
+            provider: "anthropic".into(),
+            model: "claude-sonnet-4-5".into(),
             outcome: "ok",
             status: Some(200),
             retry: false,

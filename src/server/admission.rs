@@ -51,7 +51,7 @@ pub async fn enter(
         Admitted::Later(waiting) => {
             let longest = exchange.timeout.map_or(limits.queue_timeout, |timeout| timeout.min(limits.queue_timeout));
             let until = budget_ends.min(began + longest);
-            match wait(exchange, target, priority, waiting, until).await {
+            match Box::pin(wait(exchange, target, priority, waiting, until)).await {
                 Ok(place) => return Ok(place),
                 Err(error) => error,
             }

@@ -83,7 +83,7 @@ impl<'a> Asking<'a> {
         if self.work.is_some() {
             report_failure(self.exchange, &failure, impatient);
             if self.exchange.local_only && failure.outcome == Outcome::Unreachable {
-                failure.error = self.exchange.gateway.local_trouble();
+                *failure.error = self.exchange.gateway.local_trouble();
             }
         }
         self.exchange.was_away(self.began.elapsed());

@@ -39,7 +39,7 @@ pub enum Live {
     /// The whole answer, in the client's dialect.
     Whole(Whole),
     /// A stream whose first content has come.
-    Stream(Box<Relay>, AnswerFacts),
+    Stream(Box<Relay>, Box<AnswerFacts>),
 }
 
 /// A whole answer, in the client's dialect.
@@ -47,7 +47,7 @@ pub struct Whole {
     /// The body.
     pub body: Bytes,
     /// What is known of it.
-    pub facts: AnswerFacts,
+    pub facts: Box<AnswerFacts>,
     /// Token counts.
     pub usage: Option<Usage>,
 }
@@ -120,8 +120,9 @@ impl Terms {
 pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Live, Failure> {
     let answer = match exchange.operation {
         Operation::Chat => chat(exchange, target, terms).await,
-        Operation::Embeddings => embeddings::run(exchange, target, terms).await,
-        Operation::CountTokens => count_tokens::run(exchange, target, terms).await,
+        // Rare, and large: what every request carries with it stays small.
+        Operation::Embeddings => Box::pin(embeddings::run(exchange, target, terms)).await,
+        Operation::CountTokens => Box::pin(count_tokens::run(exchange, target, terms)).await,
     };
     answer.map_err(|mut failure| {
         hide(&terms.credential.secrets(), &mut failure);
@@ -139,7 +140,7 @@ async fn chat(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Liv
     let url = endpoint.chat_url(&target.model, exchange.stream);
     let mut answer = ask(exchange, provider, endpoint, url, body.bytes, terms, limit).await?;
     let headers = std::mem::take(&mut answer.headers);
-    let facts = AnswerFacts { headers, losses, model: None, received: sent, sent };
+    let facts = Box::new(AnswerFacts { headers, losses, model: None, received: sent, sent });
     if exchange.stream {
         let is_events = content_type(&facts.headers).is_none_or(|kind| !kind.contains("json"));
         if is_events {
@@ -247,7 +248,7 @@ async fn stream(
     endpoint: &Endpoint,
     answer: Answer,
     hide_usage: bool,
-    mut facts: AnswerFacts,
+    mut facts: Box<AnswerFacts>,
     limit: Limit,
 ) -> Result<Live, Failure> {
     let options = RelayOptions {
@@ -259,11 +260,11 @@ async fn stream(
         collect: endpoint.dialect != exchange.ingress && exchange.has_tools(),
         idle: limit.idle,
     };
-    let mut relay = Relay::new(answer.body, &options);
+    let mut relay = Box::new(Relay::new(answer.body, &options));
     relay.until_content(limit.at, limit.phase).await.map_err(|failure| named(failure, &target.provider))?;
     facts.received = relay.seen().first_content.unwrap_or_else(Instant::now);
     facts.model.clone_from(&relay.seen().model);
-    Ok(Live::Stream(Box::new(relay), facts))
+    Ok(Live::Stream(relay, facts))
 }
 
 /// Says who failed, where the dialect could not know.
@@ -279,7 +280,7 @@ async fn whole(
     target: &Target,
     endpoint: &Endpoint,
     answer: Answer,
-    mut facts: AnswerFacts,
+    mut facts: Box<AnswerFacts>,
     limit: Limit,
 ) -> Result<Live, Failure> {
     let body = answer.body.whole(limit.at, limit.phase).await?;
@@ -348,7 +349,7 @@ async fn refusal(ingress: DialectId, provider: &Provider, dialect: DialectId, an
         error.kind = ErrorKind::InvalidRequest;
         error.message = "the local server could not read this request (it answered 500 without a reason); compare it with a request that works".to_owned();
     }
-    let mut failure = Failure { headers, ..Failure::from_error(error) };
+    let mut failure = Failure { headers: Box::new(headers), ..Failure::from_error(error) };
     let speaks_it =
         Object::scan(&body).is_ok_and(|object| object.raw("error").is_some_and(|error| error.starts_with(b"{")));
     if dialect == ingress && speaks_it {

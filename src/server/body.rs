@@ -4,9 +4,11 @@ use crate::chat::{ChatError, ErrorKind};
 use crate::config::Server;
 use crate::wire::buffer::Pieces;
 use bytes::Bytes;
+use futures_util::poll;
 use http_body::Body;
 use http_body_util::BodyExt;
 use std::pin::pin;
+use std::task::Poll;
 
 /// Reads the body.
 ///
@@ -17,7 +19,12 @@ pub async fn read(body: impl Body<Data = Bytes>, server: &Server) -> Result<Byte
     if body.size_hint().lower() > server.max_body as u64 {
         return Err(too_large(server));
     }
-    match tokio::time::timeout(server.body_timeout, pieces(body, server)).await {
+    let mut reading = pin!(pieces(body, server));
+    // Nearly always it came together with its head.
+    if let Poll::Ready(read) = poll!(reading.as_mut()) {
+        return read.map(Pieces::join);
+    }
+    match tokio::time::timeout(server.body_timeout, reading).await {
         Ok(read) => read.map(Pieces::join),
         Err(_) => {
             let message = format!(

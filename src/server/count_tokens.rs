@@ -50,7 +50,7 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
         ask(exchange, &target.provider, endpoint, Uri::try_from(endpoint.url(&path)), body, terms, limit).await?;
     let headers = answer.headers;
     let body = answer.body.whole(limit.at, limit.phase).await?;
-    let facts = AnswerFacts { headers, losses, model: None, received: Instant::now(), sent };
+    let facts = Box::new(AnswerFacts { headers, losses, model: None, received: Instant::now(), sent });
     if same {
         return Ok(Live::Whole(Whole { body, facts, usage: None }));
     }
@@ -78,7 +78,7 @@ fn estimate(exchange: &Exchange) -> Result<Live, ChatError> {
     let mut losses = Losses::new();
     losses.approximated("input_tokens");
     let now = Instant::now();
-    let facts = AnswerFacts { headers: HeaderMap::new(), losses, model: None, received: now, sent: now };
+    let facts = Box::new(AnswerFacts { headers: HeaderMap::new(), losses, model: None, received: now, sent: now });
     Ok(Live::Whole(Whole { body: written(exchange.ingress, tokens), facts, usage: None }))
 }
 

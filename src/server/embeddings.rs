@@ -54,7 +54,7 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     };
     let response = response.map_err(Failure::from_error)?;
     let body = if same { body } else { write(exchange.ingress, &response, &request, &mut losses) };
-    let facts = AnswerFacts { headers, losses, model: response.model, received: Instant::now(), sent };
+    let facts = Box::new(AnswerFacts { headers, losses, model: response.model, received: Instant::now(), sent });
     Ok(Live::Whole(Whole { body, facts, usage: response.usage }))
 }
 

@@ -82,7 +82,7 @@ pub struct Exchange {
     /// Nothing may leave the machine for this request.
     pub local_only: bool,
     started: Instant,
-    parsed: OnceLock<Result<Request, ChatError>>,
+    parsed: OnceLock<Box<Result<Request, ChatError>>>,
     record: Mutex<Arc<ExchangeRecord>>,
     progress: Mutex<Progress>,
     _in_flight: InFlight,
@@ -193,8 +193,9 @@ impl Exchange {
     /// # Errors
     /// The body is wrong at some field.
     pub fn request(&self) -> Result<&Request, ChatError> {
-        let parsed = self.parsed.get_or_init(|| dialect::get(self.ingress).parse_request(&self.body, &self.hints));
-        parsed.as_ref().map_err(Clone::clone)
+        let parsed =
+            self.parsed.get_or_init(|| Box::new(dialect::get(self.ingress).parse_request(&self.body, &self.hints)));
+        (**parsed).as_ref().map_err(Clone::clone)
     }
 
     /// The request declares tools.
@@ -237,7 +238,7 @@ impl Exchange {
 
     /// Writes down what the plan decided.
     pub fn planned(&self, plan: &Plan) {
-        let mut record = self.record();
+        let record = &mut *self.record();
         record.class.clone_from(&plan.class);
         record.class_reason.clone_from(&plan.class_reason);
         record.substituted.clone_from(&plan.substituted);
@@ -305,7 +306,7 @@ impl Exchange {
         drop(progress);
         let own = before + facts.received.elapsed();
         let prices = Prices::from(&self.gateway.facts(&self.snapshot, target));
-        let mut record = self.record();
+        let record = &mut *self.record();
         record.known_model = self.gateway.directory.lists(&target.provider.name, &target.model);
         record.prices = prices;
         record.response_model.clone_from(&facts.model);
@@ -325,7 +326,7 @@ impl Exchange {
         if let Some(answering) = answering {
             answering.ended(self, usage.as_ref(), error);
         }
-        let mut record = self.record();
+        let record = &mut *self.record();
         record.usage = usage;
         record.losses.extend(losses);
         record.bytes_out = bytes_out;

@@ -111,7 +111,8 @@ async fn credential(
             None => return Ok((of_client(exchange, provider), None)),
         };
         let Some(key) = provider.keys.get(place) else { break };
-        match resolve(exchange, key).await {
+        // Large; only who has keys carries it along.
+        match Box::pin(resolve(exchange, key)).await {
             Ok(Some(secret)) => return Ok((Credential::Own(secret), Some(place))),
             Ok(None) if provider.keys.len() == 1 => return Ok((of_client(exchange, provider), None)),
             // A variable stays unset until the process ends.

@@ -1,20 +1,22 @@
 //! Sockets, connections and the end of the process.
 
 use super::gate;
+use super::header_timer::HeaderTimer;
 use super::routes::Routes;
 use crate::config::Server;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -75,51 +77,65 @@ impl Listeners {
     /// Serves until `stop` ends, then lets what runs finish for the grace and returns.
     pub async fn serve(self, routes: Routes, server: &Server, stop: impl Future<Output = ()>) {
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new())
-            .header_read_timeout(server.header_timeout)
+        http.header_read_timeout(server.header_timeout)
             // Twice the limit, so that a head somewhat too large gets an answer with words in it, from the gate.
             .max_buf_size(2 * server.max_header.max(8 * 1024))
             .keep_alive(true);
-        let connections = Arc::new(Semaphore::new(server.max_connections));
-        let graceful = Arc::new(GracefulShutdown::new());
-        let closing = CancellationToken::new();
-        let mut accepting = tokio::task::JoinSet::new();
         let routes = Arc::new(routes);
+        let places = Arc::new(Semaphore::new(server.max_connections));
+        let connections = Arc::new(Mutex::new(JoinSet::new()));
+        let stopping = CancellationToken::new();
+        let mut accepting = JoinSet::new();
         for listener in self.0 {
-            let (http, routes, connections) = (http.clone(), Arc::clone(&routes), Arc::clone(&connections));
-            let (graceful, closing) = (Arc::clone(&graceful), closing.clone());
+            let (http, routes, stopping) = (http.clone(), Arc::clone(&routes), stopping.clone());
+            let (places, connections) = (Arc::clone(&places), Arc::clone(&connections));
             accepting.spawn(async move {
                 loop {
                     // Beyond the limit new connections wait in the system's backlog.
-                    let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
+                    let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
                     let Some(stream) = accept(&listener).await else { continue };
-                    let routes = Arc::clone(&routes);
-                    let answer = service_fn(move |request| {
-                        let routes = Arc::clone(&routes);
-                        async move { Ok::<_, Infallible>(gate::pass(&routes, request).await) }
+                    let connection = converse(http.clone(), Arc::clone(&routes), stream, stopping.clone());
+                    let mut connections = connections.lock().unwrap_or_else(PoisonError::into_inner);
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(place);
                     });
-                    let connection = http.serve_connection(TokioIo::new(stream), answer);
-                    let connection = graceful.watcher().watch(connection);
-                    let closing = closing.clone();
-                    tokio::spawn(async move {
-                        if let Some(Err(error)) = closing.run_until_cancelled(connection).await {
-                            debug!(%error, "a connection ended early");
-                        }
-                        drop(permit);
-                    });
+                    // Those that have ended.
+                    while connections.try_join_next().is_some() {}
                 }
             });
         }
         stop.await;
         accepting.shutdown().await;
-        // The tasks that accept hold the only other references, and they have ended.
-        let Some(graceful) = Arc::into_inner(graceful) else { return };
-        if tokio::time::timeout(server.shutdown_grace, graceful.shutdown()).await.is_err() {
+        stopping.cancel();
+        // Nobody adds to them any more.
+        let mut connections = std::mem::take(&mut *connections.lock().unwrap_or_else(PoisonError::into_inner));
+        let finished = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(server.shutdown_grace, finished).await.is_err() {
             warn!("some exchanges did not finish within the grace and were ended");
-            closing.cancel();
-            // Each connection gives its permit back at its end, and the log is there to hear of it.
-            drop(connections.acquire_many(u32::try_from(server.max_connections).unwrap_or(u32::MAX)).await);
+            // The log is there to hear of each end.
+            connections.shutdown().await;
         }
+    }
+}
+
+/// One connection, until it ends; when the gateway stops, until the end of the exchange that is under way.
+async fn converse(mut http: http1::Builder, routes: Arc<Routes>, stream: TcpStream, stopping: CancellationToken) {
+    let answer = service_fn(move |request| {
+        let routes = Arc::clone(&routes);
+        async move { Ok::<_, Infallible>(gate::pass(&routes, request).await) }
+    });
+    let mut connection = pin!(http.timer(HeaderTimer::default()).serve_connection(TokioIo::new(stream), answer));
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "a connection ended early");
     }
 }
 

@@ -18,6 +18,7 @@ mod exchange;
 mod failover;
 mod gate;
 mod guard;
+mod header_timer;
 mod health;
 mod keys;
 mod leave;

@@ -214,9 +214,9 @@ impl Relay {
                     self.take(bytes);
                 }
                 Poll::Ready(Ok(None)) => self.end(None),
-                Poll::Ready(Err(failure)) if failure.outcome == Outcome::Cancelled => self.fail(failure.error),
+                Poll::Ready(Err(failure)) if failure.outcome == Outcome::Cancelled => self.fail(*failure.error),
                 // Nothing is missing from an answer that has said why it ended.
-                Poll::Ready(Err(failure)) => self.end(Some(failure.error)),
+                Poll::Ready(Err(failure)) => self.end(Some(*failure.error)),
                 Poll::Pending if self.ready.len() == 0 => return Poll::Pending,
                 Poll::Pending => break,
             }

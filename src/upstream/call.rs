@@ -4,7 +4,7 @@ use super::client::{Clients, LocalUrlError};
 use super::connect::{ConnectError, root_cause};
 use super::connection::Connection;
 use super::deadline::{Limits, timed_out};
-use super::origin::{Lease, Origin};
+use super::origin::Origin;
 use super::outcome::{Failure, Outcome, Phase};
 use crate::chat::{ChatError, ErrorKind};
 use crate::wire::buffer::Pieces;
@@ -88,12 +88,14 @@ impl Call<'_> {
     ///
     /// # Errors
     /// Not reachable, a deadline, or forbidden by local-only mode. An error status is no error here.
-    pub async fn send(self, clients: &Clients) -> Result<Answer, Failure> {
+    pub async fn send(&self, clients: &Clients) -> Result<Answer, Failure> {
         let uri = self.url.as_ref().map_err(|_| forbidden(self.provider, &no_url()))?;
         let origin = clients.origin(uri, self.local_only).map_err(|error| forbidden(self.provider, &error))?;
-        let mut limits = Limits::new(Arc::clone(self.provider), origin.revoked());
+        let mut idle = origin.idle();
+        let alarm = idle.as_mut().map(Connection::take_alarm).unwrap_or_default();
+        let mut limits = Limits::new(Arc::clone(self.provider), origin.revoked(), alarm);
         let sent = {
-            let work = pin!(self.exchange(&origin, uri));
+            let work = pin!(self.exchange(&origin, uri, idle));
             limits.within(self.deadline, self.phase, work).await?
         };
         let (response, connection, reconnected) =
@@ -103,14 +105,20 @@ impl Call<'_> {
         Ok(Answer { status: head.status, headers: head.headers, reconnected, body })
     }
 
-    /// Sends the call over a connection that waits, or a new one. A connection that waited may be dead without anybody having
-    /// noticed: if it ends without a byte of an answer, the call is sent once more, over a new one.
+    /// Sends the call over a connection that was `idle`, or a new one. A connection that waited may be dead without anybody
+    /// having noticed: if it ends without a byte of an answer, the call is sent once more, over a new one.
     async fn exchange(
         &self,
         origin: &Arc<Origin>,
         uri: &Uri,
+        idle: Option<Connection>,
     ) -> Result<(Response<Incoming>, Connection, bool), Unreached> {
-        let Lease { mut connection, reused } = origin.lease(self.connect).await.map_err(Unreached::Connect)?;
+        let reused = idle.is_some();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            // Rare, and large: what every request carries with it stays small.
+            None => Box::pin(origin.connect(self.connect)).await.map_err(Unreached::Connect)?,
+        };
         let unanswered = match connection.send(self.request(uri), origin).await {
             Ok(response) => return Ok((response, connection, false)),
             Err(unanswered) => unanswered,
@@ -119,9 +127,7 @@ impl Call<'_> {
             return Err(Unreached::Unanswered(unanswered.cause));
         }
         debug!(origin = ?origin.host(), cause = unanswered.cause, "an idle connection was dead; sending again over a new one");
-        // Rare, and large: what every request carries with it stays small.
-        let lease = Box::pin(origin.lease_new(self.connect)).await;
-        let Lease { mut connection, .. } = lease.map_err(Unreached::Connect)?;
+        let mut connection = Box::pin(origin.connect(self.connect)).await.map_err(Unreached::Connect)?;
         match Box::pin(connection.send(self.request(uri), origin)).await {
             Ok(response) => Ok((response, connection, true)),
             Err(unanswered) => Err(Unreached::Unanswered(unanswered.cause)),
@@ -199,7 +205,8 @@ impl AnswerBody {
 
     /// The body has been read to its end: the connection is free.
     fn release(&mut self) {
-        if let Some((connection, origin)) = self.connection.take() {
+        if let Some((mut connection, origin)) = self.connection.take() {
+            connection.keep_alarm(self.limits.take_alarm());
             origin.give_back(connection);
         }
     }

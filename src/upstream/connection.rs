@@ -1,6 +1,7 @@
 //! One HTTP connection to a server, and the loan of it for one request.
 
 use super::connect::{Connected, Duplex, ForwardProxy, root_cause};
+use super::deadline::Alarm;
 use super::origin::Origin;
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
@@ -31,6 +32,8 @@ pub struct Connection {
     proxy: Option<ForwardProxy>,
     /// Bytes that the server has sent so far.
     received: Arc<AtomicU64>,
+    /// What ends a call that takes too long; kept from call to call.
+    alarm: Alarm,
 }
 
 enum Line {
@@ -85,7 +88,7 @@ impl Connection {
             let (sender, driver) = http1::Builder::new().handshake(io).await?;
             Line::Http1 { sender, driver: Some(Box::new(driver)) }
         };
-        Ok(Self { line, proxy: connected.proxy, received })
+        Ok(Self { line, proxy: connected.proxy, received, alarm: Alarm::default() })
     }
 
     /// True when it carries requests side by side.
@@ -101,8 +104,19 @@ impl Connection {
                 line: Line::Http2(sender.clone()),
                 proxy: self.proxy.clone(),
                 received: Arc::clone(&self.received),
+                alarm: Alarm::default(),
             }),
         }
+    }
+
+    /// The alarm of the call before, for the next one.
+    pub fn take_alarm(&mut self) -> Alarm {
+        std::mem::take(&mut self.alarm)
+    }
+
+    /// Keeps an alarm for the next call.
+    pub fn keep_alarm(&mut self, alarm: Alarm) {
+        self.alarm = alarm;
     }
 
     /// True when the next request can be sent. Finds out now whether the server has closed the connection.

@@ -25,10 +25,16 @@ impl fmt::Debug for Limits {
 }
 
 impl Limits {
-    /// The limits of one call of `provider`; `revoked` ends when the cloud is forbidden.
-    pub fn new(provider: Arc<str>, revoked: Option<&CancellationToken>) -> Self {
+    /// The limits of one call of `provider`; `revoked` ends when the cloud is forbidden. An `alarm` that is set already costs
+    /// less than a new one.
+    pub fn new(provider: Arc<str>, revoked: Option<&CancellationToken>, alarm: Alarm) -> Self {
         let revoked = revoked.map(|token| Box::pin(token.clone().cancelled_owned()));
-        Self { provider, revoked, alarm: Alarm::default() }
+        Self { provider, revoked, alarm }
+    }
+
+    /// The alarm, for the next call.
+    pub fn take_alarm(&mut self) -> Alarm {
+        std::mem::take(&mut self.alarm)
     }
 
     /// The provider's name, for messages.
@@ -125,7 +131,7 @@ mod tests {
     #[tokio::test]
     async fn a_provider_that_always_has_more_to_say_is_interrupted_all_the_same() {
         let revoked = CancellationToken::new();
-        let mut limits = Limits::new(Arc::from("p"), Some(&revoked));
+        let mut limits = Limits::new(Arc::from("p"), Some(&revoked), Alarm::default());
         let deadline = Instant::now() + Duration::from_secs(60);
         let said = limits.within(deadline, Phase::Idle, std::future::ready(1)).await;
         assert!(matches!(said, Ok(1)));
@@ -136,7 +142,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_deadline_may_move_both_ways() {
-        let mut limits = Limits::new(Arc::from("p"), None);
+        let mut limits = Limits::new(Arc::from("p"), None, Alarm::default());
         let start = Instant::now();
         for (after, rings) in [(60, 60), (65, 65), (200, 200), (201, 201)] {
             let deadline = start + Duration::from_secs(after);

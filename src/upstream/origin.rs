@@ -44,15 +44,6 @@ struct Idle {
     since: Moment,
 }
 
-/// A connection on loan for one request. One that is not given back is closed, unless others share it.
-#[derive(Debug)]
-pub struct Lease {
-    /// The connection.
-    pub connection: Connection,
-    /// It has carried a request before.
-    pub reused: bool,
-}
-
 /// A point in time on both clocks: the one that everybody sees and the one that stands still while the machine sleeps.
 #[derive(Debug, Clone, Copy)]
 struct Moment {
@@ -102,23 +93,16 @@ impl Origin {
         self.revoked.as_ref()
     }
 
-    /// A connection that waits, else a new one made within `limit`.
-    ///
-    /// # Errors
-    /// No connection could be made.
-    pub async fn lease(self: &Arc<Self>, limit: Duration) -> Result<Lease, ConnectError> {
-        match self.take_idle(Moment::now()) {
-            Some(connection) => Ok(Lease { connection, reused: true }),
-            // Rare, and large: what every request carries with it stays small.
-            None => Box::pin(self.lease_new(limit)).await,
-        }
+    /// A connection that waits. One that is not given back is closed, unless others share it.
+    pub fn idle(&self) -> Option<Connection> {
+        self.take_idle(Moment::now())
     }
 
     /// A new connection, made within `limit`.
     ///
     /// # Errors
     /// No connection could be made.
-    pub async fn lease_new(self: &Arc<Self>, limit: Duration) -> Result<Lease, ConnectError> {
+    pub async fn connect(self: &Arc<Self>, limit: Duration) -> Result<Connection, ConnectError> {
         let connected = connect(&*self.connector, &self.scheme, &self.authority, limit).await?;
         let opened = Connection::open(connected, self.revoked.as_ref()).await;
         let connection = opened.map_err(|error| ConnectError::Failed(root_cause(&error)))?;
@@ -126,7 +110,7 @@ impl Origin {
             // Others need not wait for the end of this answer.
             self.give_back(shared);
         }
-        Ok(Lease { connection, reused: false })
+        Ok(connection)
     }
 
     /// Takes a connection back whose answer has been read to its end, for the next request.

@@ -241,17 +241,17 @@ impl Outcome {
     }
 }
 
-/// An attempt that gave no answer.
+/// An attempt that gave no answer. What is in it is in boxes: every step on the way of a request has room for one.
 #[derive(Debug, Clone)]
 pub struct Failure {
     /// What became of it.
     pub outcome: Outcome,
     /// What the client may be told.
-    pub error: ChatError,
+    pub error: Box<ChatError>,
     /// The provider's error answer as it stood on the wire, where its dialect is the client's own.
     pub original: Option<OriginalError>,
     /// The headers of the provider's error answer; empty when there was none.
-    pub headers: HeaderMap,
+    pub headers: Box<HeaderMap>,
 }
 
 /// A provider's error answer as it stood on the wire.
@@ -283,7 +283,7 @@ impl Failure {
 
     /// A failure with an outcome of its own.
     pub fn new(outcome: Outcome, error: ChatError) -> Self {
-        Self { outcome, error, original: None, headers: HeaderMap::new() }
+        Self { outcome, error: Box::new(error), original: None, headers: Box::default() }
     }
 }
 
