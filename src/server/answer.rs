@@ -91,6 +91,9 @@ pub fn tell(exchange: &Exchange, headers: &mut HeaderMap) {
     if let Some(first) = record.fell_back_from() {
         reply::put(headers, reply::FALLBACK, &format!("{}/{}", first.provider, first.model));
     }
+    if let Some(id) = &record.upstream_request_id {
+        reply::put(headers, reply::UPSTREAM_ID, id);
+    }
     put_queue(headers, &record);
     if let Some(overhead) = record.overhead {
         headers.insert(reply::OVERHEAD, HeaderValue::from(overhead.as_micros() as u64));

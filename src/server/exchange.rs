@@ -56,8 +56,10 @@ pub struct Exchange {
     pub operation: Operation,
     /// The dialect that the client spoke.
     pub ingress: DialectId,
-    /// Those of the client's headers that somebody asks for later.
+    /// Those of the client's headers that somebody asks for later, but the gateway's own.
     pub headers: HeaderMap,
+    /// The gateway's own headers; nearly always none.
+    own: HeaderMap,
     /// The client's body.
     pub body: Bytes,
     outline: Outline,
@@ -111,9 +113,9 @@ impl Exchange {
         let snapshot = gateway.snapshot();
         let keys = gateway.keys.load_full();
         let id: Arc<str> = Arc::from(gate::request_id(headers));
-        let headers = kept(headers);
-        let local_only = gateway.mode.is_on() || asks_local_only(&headers);
-        let class = header(&headers, &CLASS).map(|class| class.trim().trim_start_matches("class/").to_owned());
+        let (headers, own) = kept(headers);
+        let local_only = gateway.mode.is_on() || asks_local_only(&own);
+        let class = header(&own, &CLASS).map(|class| class.trim().trim_start_matches("class/").to_owned());
         let record = ExchangeRecord::begin(id.clone(), ingress, operation, local_only);
         let in_flight = gateway.observer.in_flight();
         Self {
@@ -124,6 +126,7 @@ impl Exchange {
             operation,
             ingress,
             headers,
+            own,
             body: Bytes::new(),
             outline: Outline::default(),
             hints,
@@ -156,9 +159,9 @@ impl Exchange {
         record.bytes_in = self.body.len() as u64;
         record.local_only = self.local_only;
         drop(record);
-        self.timeout = timeout(&self.headers)?;
-        self.priority = priority(&self.headers)?;
-        if self.class.is_none() && self.headers.get(CLASS).is_some_and(|class| !class.is_empty()) {
+        self.timeout = timeout(&self.own)?;
+        self.priority = priority(&self.own)?;
+        if self.class.is_none() && self.own.get(CLASS).is_some_and(|class| !class.is_empty()) {
             let message = format!("`{CLASS}` must be the name of a task class, as in `{CLASS}: coding`.");
             return Err(ChatError::invalid(CLASS.as_str(), message).with_code("header_invalid"));
         }
@@ -169,7 +172,7 @@ impl Exchange {
         let object = self.outline.of(&self.body);
         let named = self.hints.model.clone().or_else(|| object.string("model").map(std::borrow::Cow::into_owned));
         self.stream = self.hints.stream.unwrap_or_else(|| object.boolean("stream") == Some(true));
-        self.fallbacks = fallbacks(&object, &self.headers)?;
+        self.fallbacks = fallbacks(&object, &self.own)?;
         let options = object.raw("stream_options").and_then(|options| Object::scan(options).ok());
         self.include_usage = options.is_some_and(|options| options.boolean("include_usage") == Some(true));
         self.asked = named.or_else(|| self.class.clone()).filter(|model| !model.trim().is_empty()).ok_or_else(|| {
@@ -246,7 +249,10 @@ impl Exchange {
 
     /// Writes down an attempt.
     pub fn attempted(&self, attempt: AttemptRecord) {
-        self.record().attempts.push(attempt);
+        let attempts = &mut self.record().attempts;
+        // Nearly always it is the only one, and records are kept for long.
+        attempts.reserve_exact(1);
+        attempts.push(attempt);
     }
 
     /// Writes down that the answer of the last attempt broke off.
@@ -378,18 +384,23 @@ impl DerefMut for Record<'_> {
     }
 }
 
-/// The headers that somebody asks for later, apart from the connection's buffer: while that is held, the connection needs
+/// The headers that somebody asks for later and the gateway's own, apart from the connection's buffer: while that is held, the connection needs
 /// another one.
-fn kept(headers: &HeaderMap) -> HeaderMap {
-    let is_kept =
-        |name: &HeaderName| ASKED_FOR.contains(name) || FORWARDED.contains(name) || name.as_str().starts_with(OWN);
-    let mut kept = HeaderMap::with_capacity(4);
-    for (name, value) in headers.iter().filter(|(name, _)| is_kept(name)) {
+fn kept(headers: &HeaderMap) -> (HeaderMap, HeaderMap) {
+    let (mut kept, mut own) = (HeaderMap::with_capacity(3), HeaderMap::new());
+    for (name, value) in headers {
+        let into = if ASKED_FOR.contains(name) || FORWARDED.contains(name) {
+            &mut kept
+        } else if name.as_str().starts_with(OWN) {
+            &mut own
+        } else {
+            continue;
+        };
         if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
-            kept.append(name.clone(), value);
+            into.append(name.clone(), value);
         }
     }
-    kept
+    (kept, own)
 }
 
 /// Who goes first, by the client's own word.

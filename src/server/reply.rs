@@ -161,7 +161,7 @@ pub fn put_losses(headers: &mut HeaderMap, losses: &Losses) {
     }
 }
 
-/// Hands on what a client can use of the provider's headers: when to come back, its limits, and the provider's id.
+/// Hands on what a client can use of the provider's headers: when to come back, and its limits.
 pub fn put_upstream(headers: &mut HeaderMap, upstream: &HeaderMap) {
     for (name, value) in upstream {
         let text = name.as_str();
@@ -174,9 +174,6 @@ pub fn put_upstream(headers: &mut HeaderMap, upstream: &HeaderMap) {
         {
             headers.insert(name.clone(), value.clone());
         }
-    }
-    if let Some(id) = upstream_id(upstream) {
-        put(headers, UPSTREAM_ID, id);
     }
 }
 
