@@ -3,7 +3,7 @@
 use super::asking::Answering;
 use super::attempt::AnswerFacts;
 use super::keys::KeyPools;
-use super::{Gateway, gate};
+use super::{Gateway, Loaded, gate};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Usage};
 use crate::config::Snapshot;
 use crate::config::classes::Priority;
@@ -94,8 +94,7 @@ impl Exchange {
         headers: HeaderMap,
         hints: UrlHints,
     ) -> Self {
-        let snapshot = gateway.snapshot();
-        let keys = gateway.keys.load_full();
+        let Loaded { snapshot, keys } = gateway.loaded();
         let id = gate::request_id(&headers).to_owned();
         let local_only = gateway.mode.is_on() || asks_local_only(&headers);
         let class = header(&headers, CLASS).map(|class| class.trim().trim_start_matches("class/").to_owned());
