@@ -17,6 +17,7 @@ mod fault_cases {
     mod connections;
     mod deadlines;
     mod fallbacks;
+    mod floods;
     mod keep_alive;
     mod keys;
     mod refusals;

@@ -1,6 +1,6 @@
 //! What the owner of the machine may ask and switch: `/admin/`, with a token that only the owner can read.
 
-use super::{Gateway, admission, gate, guard, planning, reply};
+use super::{Gateway, Loaded, admission, gate, guard, planning, reply};
 use crate::chat::{ChatError, DialectId, ErrorKind};
 use crate::config::{Paths, state};
 use crate::observe::ExchangeRecord;
@@ -165,7 +165,7 @@ async fn reload(State(gateway): State<Arc<Gateway>>) -> Response {
 }
 
 async fn status(State(gateway): State<Arc<Gateway>>) -> Response {
-    let snapshot = gateway.snapshot();
+    let Loaded { snapshot, keys } = gateway.loaded();
     let classes: Vec<Value> = snapshot.classes.keys().map(|name| planning::explain(&gateway, name, false)).collect();
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -174,7 +174,7 @@ async fn status(State(gateway): State<Arc<Gateway>>) -> Response {
         "providers": gateway.directory.report(&snapshot),
         "targets": targets(&gateway),
         "queues": admission::report(&gateway.admission.depths()),
-        "keys_out_of_use": gateway.keys.load().report(Instant::now()),
+        "keys_out_of_use": keys.report(Instant::now()),
         "classes": classes,
     });
     reply::json(StatusCode::OK, body.to_string())

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body::Frame;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -117,10 +117,11 @@ async fn respond(exchange: Arc<Exchange>, plan: Plan) -> Response {
         return settled(&exchange, done);
     }
     let mut trying: Trying = Box::pin(first_answer(Arc::clone(&exchange), plan));
+    let (mut alarm, held_until) = (Alarm::default(), Instant::now() + HOLD);
     tokio::select! {
         biased;
         done = &mut trying => settled(&exchange, done),
-        () = tokio::time::sleep(HOLD) => pending(exchange, trying),
+        () = poll_fn(|cx| alarm.poll(cx, held_until)) => pending(exchange, trying),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::asking::Answering;
 use super::attempt::{AnswerFacts, FORWARDED};
 use super::keys::KeyPools;
-use super::{Gateway, gate, reply};
+use super::{Gateway, Loaded, gate, reply};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Usage};
 use crate::config::Snapshot;
 use crate::config::classes::Priority;
@@ -110,8 +110,7 @@ impl Exchange {
         headers: &HeaderMap,
         hints: UrlHints,
     ) -> Self {
-        let snapshot = gateway.snapshot();
-        let keys = gateway.keys.load_full();
+        let Loaded { snapshot, keys } = gateway.loaded();
         let id: Arc<str> = Arc::from(gate::request_id(headers));
         let (headers, own) = kept(headers);
         let local_only = gateway.mode.is_on() || asks_local_only(&own);

@@ -66,7 +66,7 @@ use tracing::{info, warn};
 /// Everything that the requests share.
 pub struct Gateway {
     inputs: Inputs,
-    snapshot: ArcSwap<Snapshot>,
+    loaded: ArcSwap<Loaded>,
     config_error: ArcSwapOption<String>,
     client_keys: ArcSwap<Vec<Secret>>,
     admin_token: Secret,
@@ -86,8 +86,6 @@ pub struct Gateway {
     pub conditions: Conditions,
     /// Who is in flight at each target, and who waits.
     pub admission: Admission,
-    /// The keys in use.
-    pub keys: ArcSwap<KeyPools>,
     registry: ArcSwapOption<Registry>,
     registry_failed: AtomicBool,
     /// The addresses that are listened on; another configuration changes them at the next start only.
@@ -96,6 +94,22 @@ pub struct Gateway {
     applying: Mutex<()>,
     /// Tells that it was applied, or another configuration.
     applied: Notify,
+}
+
+/// One load of the configuration. A key is known by its place in the list of its provider, so that the two belong together.
+#[derive(Clone)]
+pub struct Loaded {
+    /// The configuration.
+    pub snapshot: Arc<Snapshot>,
+    /// The keys of its providers.
+    pub keys: Arc<KeyPools>,
+}
+
+impl Loaded {
+    fn new(snapshot: Snapshot) -> Self {
+        let keys = Arc::new(KeyPools::new(&snapshot));
+        Self { snapshot: Arc::new(snapshot), keys }
+    }
 }
 
 /// Why the gateway could not start.
@@ -155,12 +169,11 @@ impl Gateway {
         let admin_token = admin::write_token(&inputs.paths)?;
         let registry = ArcSwapOption::new(registry_of(&snapshot));
         let directory = Directory::load(&inputs.paths, &snapshot, mode.is_on());
-        let keys = ArcSwap::from_pointee(KeyPools::new(&snapshot));
         let bound = snapshot.server.hosts.clone();
         let supervision = Supervision::new(Surroundings::new(&inputs.environment, &inputs.paths));
         Ok(Self {
             inputs,
-            snapshot: ArcSwap::from_pointee(snapshot),
+            loaded: ArcSwap::from_pointee(Loaded::new(snapshot)),
             config_error: ArcSwapOption::empty(),
             client_keys: ArcSwap::from_pointee(client_keys),
             admin_token,
@@ -172,7 +185,6 @@ impl Gateway {
             supervision,
             conditions: Conditions::default(),
             admission: Admission::default(),
-            keys,
             registry,
             registry_failed: AtomicBool::new(false),
             bound,
@@ -181,9 +193,14 @@ impl Gateway {
         })
     }
 
-    /// The configuration now; a request takes it once.
+    /// The configuration now, with its keys; a request takes it once.
+    pub fn loaded(&self) -> Loaded {
+        Loaded::clone(&self.loaded.load())
+    }
+
+    /// The configuration now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
+        Arc::clone(&self.loaded.load().snapshot)
     }
 
     /// Why the file as it stands now is not in force; `None` when it is.
@@ -214,12 +231,12 @@ impl Gateway {
         if self.mode.is_on() && !provider.is_local() {
             return Ok(None);
         }
-        self.snapshot.load_full().secrets.first(provider.key_sources()).await
+        self.snapshot().secrets.first(provider.key_sources()).await
     }
 
     /// Where the local server is expected; nowhere, in words, when its provider is switched off.
     pub fn local_url(&self) -> String {
-        let snapshot = self.snapshot.load();
+        let snapshot = self.snapshot();
         let provider = snapshot.providers.iter().find(|provider| &*provider.name == MLX_LOCAL);
         let nowhere = || format!("no address ([providers.{MLX_LOCAL}] is switched off)");
         provider.map_or_else(nowhere, |provider| provider.endpoints[0].base_url().to_owned())

@@ -5,7 +5,7 @@ use crate::dialect::openai_chat::usage_chunk;
 use crate::dialect::{self, Dialect, StreamDecoder, StreamEncoder, StreamOptions};
 use crate::limit::Permit;
 use crate::upstream::{AnswerBody, Failure, Outcome, Phase};
-use crate::wire::sse::{EventCutter, SseEvent, SseParser, one_line_event, write_event};
+use crate::wire::sse::{EventCutter, MAX_EVENT, SseEvent, SseParser, one_line_event, write_event};
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 use std::task::{Context, Poll};
@@ -17,6 +17,9 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 /// As much is put together of what has come before the client gets it; in bytes.
 const ENOUGH: usize = 16 * 1024;
+
+/// As much is held back for a client before the first content, in bytes; who sends more of frames than that sends no content.
+const HELD_BACK: usize = 4 * 1024 * 1024;
 
 /// What was seen of a stream while it was passed on.
 #[derive(Debug, Default)]
@@ -192,13 +195,22 @@ impl Relay {
     /// # Errors
     /// The provider failed before it said anything; another one may be asked.
     pub async fn until_content(&mut self, deadline: Instant, phase: Phase) -> Result<(), Failure> {
+        let mut received = 0;
         while self.seen.first_content.is_none() && !self.ended {
             match self.body.chunk(deadline, phase).await? {
-                Some(bytes) => self.take(bytes),
+                Some(bytes) => {
+                    received += bytes.len();
+                    self.take(bytes);
+                }
                 None => self.end(None),
             }
             if let Some(error) = self.seen.error.take() {
                 return Err(Failure::from_error(error));
+            }
+            // The first content may be an event as large as any.
+            let is_flood = self.ready.len() > HELD_BACK || received > HELD_BACK + MAX_EVENT;
+            if is_flood && self.seen.first_content.is_none() {
+                return Err(Failure::from_error(flood(received)));
             }
         }
         self.idle_deadline = Instant::now() + self.idle;
@@ -415,6 +427,11 @@ impl Relay {
         self.seen.error = Some(error);
         self.ended = true;
     }
+}
+
+fn flood(received: usize) -> ChatError {
+    let message = format!("The provider sent {received} bytes of a stream without any content. Ask again.");
+    ChatError::new(ErrorKind::Upstream, message).with_code("stream_without_content")
 }
 
 /// The one event that `raw` is.

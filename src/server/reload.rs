@@ -1,7 +1,6 @@
 //! A changed configuration comes into force whole, or not at all.
 
-use super::keys::KeyPools;
-use super::{Gateway, registry_of, resolve_client_keys};
+use super::{Gateway, Loaded, registry_of, resolve_client_keys};
 use crate::config::{ConfigError, Snapshot, Watch};
 use crate::observe::Event;
 use crate::secret::Secret;
@@ -63,8 +62,7 @@ impl Gateway {
             self.registry.store(registry_of(&snapshot));
         }
         self.observer.adjust_log(&snapshot.log);
-        self.keys.store(Arc::new(KeyPools::new(&snapshot)));
-        self.snapshot.store(Arc::new(snapshot));
+        self.loaded.store(Arc::new(Loaded::new(snapshot)));
         self.apply_mode();
         self.config_error.store(None);
         self.observer.tell(Event::ConfigReloaded { error: None });
@@ -97,22 +95,64 @@ impl Gateway {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::DialectId;
     use crate::config::{Flags, Inputs};
-    use crate::observe::{Log, Observer};
+    use crate::dialect::UrlHints;
+    use crate::observe::{Log, Observer, Operation};
+    use crate::route::key_pool::Choice;
     use crate::secret::Environment;
+    use crate::server::exchange::Exchange;
+    use http::HeaderMap;
+    use std::time::Instant;
 
     #[tokio::test]
     async fn what_other_machines_can_reach_never_loses_its_keys() {
         let text = "[server]\nhost = \"0.0.0.0\"\napi_keys = [\"env:K\"]\n";
         let inputs = Inputs::new(Environment::from_iter([("K".to_owned(), "k1".to_owned())]), Flags::default());
-        let load = |text: &str| Snapshot::of_text(&inputs, Some((std::path::Path::new("bifrost.toml"), text))).unwrap();
-        let log = Log::start(&load(text).log, std::io::sink()).unwrap();
-        let gateway = Gateway::new(inputs.clone(), load(text), Observer::new(&log)).await.unwrap();
+        let load = |text: &str| load(&inputs, text);
+        let gateway = start(&inputs, load(text)).await;
         // Without `host` the file is right by itself; the sockets of this process are still open to others.
         let refused = gateway.take(Ok(load(""))).await;
         assert!(refused.is_err_and(|message| message.contains("api_keys")));
         assert_eq!(gateway.client_keys().len(), 1);
         assert!(gateway.take(Ok(load(&text.replace("0.0.0.0", "127.0.0.1")))).await.is_ok());
         assert_eq!(gateway.client_keys().len(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_request_gets_the_providers_and_their_keys_of_one_load() {
+        let inputs = Inputs::new(Environment::default(), Flags::default());
+        let provider =
+            "[providers.p]\nbase_url = \"http://127.0.0.1:1\"\ndialect = \"openai_chat\"\nmodels = \"none\"\n";
+        let with = |keys: &str| load(&inputs, &format!("{provider}keys = [{keys}]\n"));
+        let loads = [with("\"env:A\""), with("\"env:A\", \"env:B\"")];
+        let gateway = Arc::new(start(&inputs, loads[0].clone()).await);
+        let reloading = Arc::clone(&gateway);
+        let reloading = tokio::spawn(async move {
+            for snapshot in loads.iter().cycle().take(2_000) {
+                reloading.take(Ok(snapshot.clone())).await.unwrap();
+            }
+        });
+        while !reloading.is_finished() {
+            let (headers, hints) = (HeaderMap::new(), UrlHints::default());
+            let exchange =
+                Exchange::begin(Arc::clone(&gateway), DialectId::OpenAiChat, Operation::Chat, &headers, hints);
+            let provider = exchange.snapshot.providers.iter().find(|provider| &*provider.name == "p").unwrap();
+            // Keys of one weight are used in turn.
+            let chosen = [(); 2].map(|()| exchange.keys.choose("p", "m", Instant::now()));
+            let second = Some(Choice::Use(provider.keys.len() - 1));
+            assert!(chosen.contains(&Some(Choice::Use(0))) && chosen.contains(&second), "{chosen:?}");
+            assert!(provider.keys.len() == 2 || chosen[0] == chosen[1], "a key of another load: {chosen:?}");
+        }
+        reloading.await.unwrap();
+    }
+
+    fn load(inputs: &Inputs, text: &str) -> Snapshot {
+        Snapshot::of_text(inputs, Some((std::path::Path::new("bifrost.toml"), text))).unwrap()
+    }
+
+    async fn start(inputs: &Inputs, snapshot: Snapshot) -> Gateway {
+        let log = Log::start(&snapshot.log, std::io::sink()).unwrap();
+        Gateway::new(inputs.clone(), snapshot, Observer::new(&log)).await.unwrap()
     }
 }

@@ -152,6 +152,9 @@ impl AnswerBody {
     /// # Errors
     /// The connection broke, or nothing came until `deadline`.
     pub async fn chunk(&mut self, deadline: Instant, phase: Phase) -> Result<Option<Bytes>, Failure> {
+        if let Some(failure) = self.limits.passed(deadline, phase) {
+            return Err(failure);
+        }
         poll_fn(|cx| self.poll_chunk(cx, deadline, phase)).await
     }
 

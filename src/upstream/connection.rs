@@ -17,9 +17,10 @@ use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop;
 use tokio_util::sync::CancellationToken;
 
 /// The body of a call.
@@ -170,7 +171,14 @@ impl Connection {
         body: &mut Incoming,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Line::Http1 { driver, .. } = &mut self.line else { return Pin::new(body).poll_frame(cx) };
+        let Line::Http1 { driver, .. } = &mut self.line else {
+            // Another task reads from the socket, so that nothing else ends the turn of this one.
+            let turn = ready!(coop::poll_proceed(cx));
+            return Pin::new(body).poll_frame(cx).map(|frame| {
+                turn.made_progress();
+                frame
+            });
+        };
         // Frames come from the driver alone, so that nothing else has to wake anybody.
         let mut quiet = Context::from_waker(Waker::noop());
         if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(&mut quiet) {

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use tokio::task::coop;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -55,6 +56,16 @@ impl Limits {
         std::future::poll_fn(|cx| self.poll_within(cx, deadline, phase, |cx| Pin::new(&mut work).poll(cx))).await
     }
 
+    /// The failure once the deadline has passed. Of several works under one deadline each is begun after a look: they may
+    /// all be done at once, and then no timer rings.
+    pub fn passed(&self, deadline: Instant, phase: Phase) -> Option<Failure> {
+        (Instant::now() >= deadline).then(|| self.too_late(phase))
+    }
+
+    fn too_late(&self, phase: Phase) -> Failure {
+        Failure::new(Outcome::Timeout(phase), timed_out(&self.provider, phase))
+    }
+
     /// Polls `work` until the deadline, or until the cloud is forbidden.
     pub fn poll_within<T>(
         &mut self,
@@ -73,7 +84,7 @@ impl Limits {
             return Poll::Ready(Ok(done));
         }
         ready!(self.alarm.poll(cx, deadline));
-        Poll::Ready(Err(Failure::new(Outcome::Timeout(phase), timed_out(&self.provider, phase))))
+        Poll::Ready(Err(self.too_late(phase)))
     }
 }
 
@@ -90,7 +101,9 @@ impl Alarm {
         }
         loop {
             if sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
+                // A task that has had its turn is told of no timer, and who always has more to say uses it up every time.
+                let is_told = coop::has_budget_remaining();
+                return if is_told || Instant::now() < deadline { Poll::Pending } else { Poll::Ready(()) };
             }
             if sleep.deadline() >= deadline {
                 return Poll::Ready(());
@@ -138,6 +151,21 @@ mod tests {
         revoked.cancel();
         let said = limits.within(deadline, Phase::Idle, std::future::ready(1)).await;
         assert!(matches!(said, Err(failure) if failure.outcome == Outcome::Cancelled));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_holds_for_who_always_has_more_to_say() {
+        let mut limits = Limits::new(Arc::from("p"), None, Alarm::default());
+        let deadline = Instant::now() + Duration::from_secs(1);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        for _ in 0..1_000 {
+            // As of a socket that always has bytes: they are there until the task has had its turn.
+            let more = std::future::poll_fn(|cx| coop::poll_proceed(cx).map(|turn| turn.made_progress()));
+            if let Err(failure) = limits.within(deadline, Phase::FirstToken, more).await {
+                return assert_eq!(failure.outcome, Outcome::Timeout(Phase::FirstToken));
+            }
+        }
+        panic!("it was never interrupted");
     }
 
     #[tokio::test(start_paused = true)]

@@ -194,7 +194,7 @@ fn parse(raw: Bytes) -> SseEvent {
     let mut data: Option<String> = None;
     let text = String::from_utf8_lossy(&raw);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    for line in text.split(['\n', '\r']) {
+    for line in text.split('\n').flat_map(|line| line.split('\r')) {
         let (name, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match name {

@@ -83,6 +83,8 @@ pub enum Step {
     Wait(watch::Receiver<bool>),
     /// Does nothing more until the client leaves.
     Silence,
+    /// Sends the same part of the body again and again, as fast as it is taken, until the client leaves.
+    Flood(Bytes),
     /// Closes the connection in good order.
     Close,
     /// Breaks the connection: the client gets an RST.
@@ -204,13 +206,14 @@ impl Reply {
         let mut ends = self.chunked;
         for step in &self.steps {
             match step {
-                Step::Body(bytes) if self.chunked => {
-                    let frame = [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
-                    steps.push(Step::Raw(frame.into()));
-                }
+                Step::Body(bytes) if self.chunked => steps.push(Step::Raw(chunk(bytes))),
                 Step::Body(bytes) => steps.push(Step::Raw(bytes.clone())),
+                Step::Flood(bytes) if self.chunked => {
+                    ends = false;
+                    steps.push(Step::Flood(chunk(bytes)));
+                }
                 other => {
-                    ends &= !matches!(other, Step::Silence | Step::Close | Step::Reset);
+                    ends &= !matches!(other, Step::Silence | Step::Flood(_) | Step::Close | Step::Reset);
                     steps.push(other.clone());
                 }
             }
@@ -223,6 +226,11 @@ impl Reply {
         }
         steps
     }
+}
+
+/// A part of a body in HTTP's framing.
+fn chunk(bytes: &Bytes) -> Bytes {
+    [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat().into()
 }
 
 fn trickled(step: Step, pause: Duration) -> Vec<Step> {
@@ -373,6 +381,10 @@ async fn perform(step: Step, writer: &mut WriteHalf<'_>) -> bool {
         // A gate that is dropped is open.
         Step::Wait(mut gate) => drop(gate.wait_for(|open| *open).await),
         Step::Silence => std::future::pending().await,
+        Step::Flood(bytes) => {
+            while writer.write_all(&bytes).await.is_ok() {}
+            return false;
+        }
         Step::Close | Step::Reset => {}
     }
     true

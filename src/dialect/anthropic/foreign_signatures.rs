@@ -2,6 +2,7 @@
 
 use crate::chat::Signature;
 use crate::wire::json_tree::{Children, Cuts, Node};
+use memchr::memmem;
 
 /// Signatures that are none; other servers of the dialect give them, and so does nobody else.
 const EMPTY: [&[u8]; 2] = [br#""signature":"""#, br#""signature": """#];
@@ -11,7 +12,7 @@ const EMPTY: [&[u8]; 2] = [br#""signature":"""#, br#""signature": """#];
 /// the turn that is to be continued has no thinking left, `thinking` is disabled if it was `enabled`, because that is refused
 /// too. Every other byte stays. `None` when there is nothing to take out.
 pub fn strip_foreign_signatures(body: &[u8]) -> Option<Vec<u8>> {
-    let holds = |needle: &[u8]| body.windows(needle.len()).any(|window| window == needle);
+    let holds = |needle: &[u8]| memmem::find(body, needle).is_some();
     if !holds(Signature::SEALED_PREFIX.as_bytes()) && !EMPTY.into_iter().any(holds) {
         return None;
     }

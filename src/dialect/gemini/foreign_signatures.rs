@@ -3,6 +3,7 @@
 use super::proof::SKIP_VALIDATION;
 use crate::chat::Signature;
 use crate::wire::json_tree::{Cuts, Node};
+use memchr::memmem;
 
 const NAMES: [&str; 2] = ["thoughtSignature", "thought_signature"];
 
@@ -10,10 +11,7 @@ const NAMES: [&str; 2] = ["thoughtSignature", "thought_signature"];
 /// A thought goes with its signature, and a content with its last part; a function call gets Google's skip value instead,
 /// because Gemini 3 refuses a call without any. Every other byte stays. `None` when there is nothing to take out.
 pub fn strip_foreign_signatures(body: &[u8]) -> Option<Vec<u8>> {
-    let sealed = Signature::SEALED_PREFIX.as_bytes();
-    if !body.windows(sealed.len()).any(|window| window == sealed) {
-        return None;
-    }
+    memmem::find(body, Signature::SEALED_PREFIX.as_bytes())?;
     let root = Node::parse(body).ok()?;
     let contents = root.member(body, "contents")?;
     let mut cuts = Cuts::default();

@@ -2,6 +2,7 @@
 
 use crate::dialect::Profile;
 use crate::wire::json_tree::{Cuts, Node};
+use memchr::memmem;
 
 /// What this gateway writes into answers and a provider without [`Profile::reasoning_history`] refuses with 400 when the
 /// client hands it back.
@@ -11,7 +12,7 @@ const OF_CALLS: [&str; 1] = ["extra_content"];
 /// Takes the reasoning of earlier turns out, with its proofs, where the provider does not take it: an answer of another
 /// model had brought it. Every other byte stays. `None` when there is nothing to take out.
 pub fn strip_reasoning_history(body: &[u8], profile: &Profile) -> Option<Vec<u8>> {
-    let has = |name: &&str| body.windows(name.len()).any(|window| window == name.as_bytes());
+    let has = |name: &&str| memmem::find(body, name.as_bytes()).is_some();
     if profile.reasoning_history || !OF_MESSAGES.iter().chain(&OF_CALLS).any(has) {
         return None;
     }
