@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use support::gateway::Gateway;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Barrier;
 
 /// What a server does with the second chat on a connection.
 #[derive(Clone, Copy)]
@@ -22,6 +23,12 @@ enum Second {
 
 /// A server that answers the first chat of each connection. Which connections the chats came over, in order.
 async fn server(second: Second) -> (String, Arc<Mutex<Vec<usize>>>) {
+    server_of_many(second, 1).await
+}
+
+/// The same, whose first chats are answered when so many of them are there.
+async fn server_of_many(second: Second, together: usize) -> (String, Arc<Mutex<Vec<usize>>>) {
+    let first = Arc::new(Barrier::new(together));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let chats = Arc::new(Mutex::new(Vec::new()));
@@ -29,19 +36,29 @@ async fn server(second: Second) -> (String, Arc<Mutex<Vec<usize>>>) {
     tokio::spawn(async move {
         for connection in 0.. {
             let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(serve(stream, connection, second, Arc::clone(&log)));
+            let first = (connection < together).then(|| Arc::clone(&first));
+            tokio::spawn(serve(stream, connection, second, first, Arc::clone(&log)));
         }
     });
     (url, chats)
 }
 
-async fn serve(stream: TcpStream, connection: usize, second: Second, chats: Arc<Mutex<Vec<usize>>>) {
+async fn serve(
+    stream: TcpStream,
+    connection: usize,
+    second: Second,
+    mut first: Option<Arc<Barrier>>,
+    chats: Arc<Mutex<Vec<usize>>>,
+) {
     let mut stream = BufReader::new(stream);
     let mut answered = 0;
     while let Some(path) = read_request(&mut stream).await {
         let body = if path.starts_with("/v1/chat") {
             chats.lock().unwrap().push(connection);
             answered += 1;
+            if let Some(first) = first.take() {
+                first.wait().await;
+            }
             if answered > 1 {
                 if let Second::Begin = second {
                     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-le").await.unwrap();
@@ -117,4 +134,20 @@ async fn an_answer_that_had_begun_is_not_asked_for_again() {
     assert_eq!(status, 503, "{body}");
     assert!(body.to_string().contains("closed the connection before it answered"), "{body}");
     assert_eq!(*chats.lock().unwrap(), [0, 0]);
+}
+
+#[tokio::test]
+async fn where_one_idle_connection_was_dead_the_others_are_not_tried() {
+    let (url, chats) = server_of_many(Second::Close, 3).await;
+    let gateway = gateway(&url);
+    for (status, body) in <[_; 3]>::from(tokio::join!(ask(&gateway), ask(&gateway), ask(&gateway))) {
+        assert_eq!(status, 200, "{body}");
+    }
+    assert_eq!(ask(&gateway).await.0, 200);
+    for (status, body) in <[_; 2]>::from(tokio::join!(ask(&gateway), ask(&gateway))) {
+        assert_eq!(status, 200, "{body}");
+    }
+    // One chat found one of the three dead, and was sent again over the fourth.
+    let chats = chats.lock().unwrap().split_off(3);
+    assert_eq!(chats.iter().filter(|connection| **connection < 3).count(), 1, "{chats:?}");
 }

@@ -73,6 +73,18 @@ fn level(record: &ExchangeRecord) -> &'static str {
     if record.status >= 500 { "WARN" } else { "INFO" }
 }
 
+/// What stands in a line without quotes.
+static IS_PLAIN: [bool; 256] = {
+    let mut is_plain = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        is_plain[byte] = (byte as u8).is_ascii_alphanumeric()
+            || matches!(byte as u8, b'-' | b'_' | b'.' | b'/' | b':' | b'@' | b'+');
+        byte += 1;
+    }
+    is_plain
+};
+
 /// A line that is being written.
 struct Line<'a>(&'a mut Vec<u8>);
 
@@ -150,8 +162,7 @@ impl Line<'_> {
     /// A word that somebody else chose: quoted unless it is plain, so that it can neither end the line nor pass for another
     /// field.
     fn name(&mut self, name: &str) -> &mut Self {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@+".contains(&byte);
-        if !name.is_empty() && name.bytes().all(plain) {
+        if !name.is_empty() && name.bytes().all(|byte| IS_PLAIN[usize::from(byte)]) {
             self.text(name)
         } else {
             self.text(&format!("\"{}\"", name.escape_debug()))

@@ -58,7 +58,10 @@ impl List {
     }
 
     fn position(&self, id: &str) -> Option<usize> {
-        self.positions.get(id).or_else(|| self.positions.get(&id.to_ascii_lowercase())).copied()
+        // Each is known in lower case too.
+        let has_capitals = || id.bytes().any(|byte| byte.is_ascii_uppercase());
+        let lower = || has_capitals().then(|| self.positions.get(&id.to_ascii_lowercase())).flatten();
+        self.positions.get(id).or_else(lower).copied()
     }
 
     /// True if the model is in memory, as far as the server says: one that serves all it lists has all of it there.

@@ -10,7 +10,7 @@ use crate::upstream::auth::Credential;
 use crate::upstream::{Call, Failure, Phase};
 use bytes::Bytes;
 use futures_util::future;
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,7 +145,7 @@ impl Gateway {
         body: Bytes,
         deadline: Instant,
     ) -> Result<(StatusCode, Bytes), Failure> {
-        let mut headers = HeaderMap::new();
+        let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
         if let Ok(Some(key)) = self.key_of(provider).await {
             Credential::Own(key).apply(provider.auth, &mut headers);
         }

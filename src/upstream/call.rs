@@ -9,7 +9,7 @@ use super::outcome::{Failure, Outcome, Phase};
 use crate::chat::{ChatError, ErrorKind};
 use crate::wire::buffer::Pieces;
 use bytes::Bytes;
-use http::header::{ACCEPT, USER_AGENT};
+use http::header::USER_AGENT;
 use http::uri::InvalidUri;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
@@ -127,6 +127,8 @@ impl Call<'_> {
             return Err(Unreached::Unanswered(unanswered.cause));
         }
         debug!(origin = ?origin.host(), cause = unanswered.cause, "an idle connection was dead; sending again over a new one");
+        // What waited beside it has met the same fate.
+        origin.close_idle();
         let mut connection = Box::pin(origin.connect(self.connect)).await.map_err(Unreached::Connect)?;
         match Box::pin(connection.send(self.request(uri), origin)).await {
             Ok(response) => Ok((response, connection, true)),
@@ -140,7 +142,6 @@ impl Call<'_> {
         *request.uri_mut() = uri.clone();
         let mut headers = (self.headers)();
         headers.entry(USER_AGENT).or_insert(BIFROST);
-        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         *request.headers_mut() = headers;
         request
     }

@@ -98,6 +98,11 @@ impl Origin {
         self.take_idle(Moment::now())
     }
 
+    /// Closes the connections that wait.
+    pub fn close_idle(&self) {
+        self.pool().idle.clear();
+    }
+
     /// A new connection, made within `limit`.
     ///
     /// # Errors

@@ -114,11 +114,7 @@ impl<'a> Object<'a> {
 
     /// The string called `name`; `None` when it is missing or no string.
     pub fn string(&self, name: &str) -> Option<Cow<'a, str>> {
-        let raw = self.raw(name)?;
-        if raw.len() >= 2 && raw[0] == b'"' && !raw.contains(&b'\\') {
-            return std::str::from_utf8(&raw[1..raw.len() - 1]).ok().map(Cow::Borrowed);
-        }
-        serde_json::from_slice::<String>(raw).ok().map(Cow::Owned)
+        text_of(self.raw(name)?)
     }
 
     /// Every member in its order: the name as it is spelled, without its quotes, and the value.
@@ -227,6 +223,14 @@ impl Edits<'_, '_> {
         let before = self.changes.len();
         self.changes.extend(found.map(|member| (part(member), json.to_vec())));
         self.changes.len() - before
+    }
+}
+
+/// The string that `raw` is; `None` for another value.
+pub fn text_of(raw: &[u8]) -> Option<Cow<'_, str>> {
+    match raw {
+        [b'"', text @ .., b'"'] if !text.contains(&b'\\') => std::str::from_utf8(text).ok().map(Cow::Borrowed),
+        _ => serde_json::from_slice::<String>(raw).ok().map(Cow::Owned),
     }
 }
 

@@ -8,7 +8,7 @@ use super::{audio, error, usage, words};
 use crate::chat::{Candidate, ChatError, DialectId, ErrorKind, Extras, Losses, Part, Response, StopReason};
 use crate::dialect::Summary;
 use crate::dialect::mention::{Name, mentions_any};
-use crate::wire::json::Object;
+use crate::wire::json::{Object, text_of};
 use memchr::memmem::Finder;
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
@@ -42,13 +42,11 @@ pub(super) fn summarise(body: &[u8]) -> Result<Summary, ChatError> {
 }
 
 fn summary(body: &[u8]) -> Option<Summary> {
-    // Strings go on unread, and may be no text at all.
-    std::str::from_utf8(body).ok()?;
     let (mut choices, mut model, mut counted) = (None, None, None);
     for (name, value) in Object::scan(body).ok()?.members() {
         match name {
             b"choices" => choices = Some(value),
-            b"model" if value != b"null" => model = Some(serde_json::from_slice::<String>(value).ok()?),
+            b"model" if value != b"null" => model = Some(text_of(value)?.into_owned()),
             b"usage" => counted = usage::count(value)?,
             b"error" | b"x_groq" if value != b"null" => return None,
             _ if name.contains(&b'\\') => return None,
