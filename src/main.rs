@@ -18,6 +18,8 @@ use bifrost::secret::Environment;
 use clap::Parser as _;
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
+use std::thread;
+use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -39,7 +41,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, environment: Environment, output: &mut Output<'_>) -> anyhow::Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.context("the threads that serve could not be started")?;
+    // On one processor threads would only hand work to each other.
+    let is_one = thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
+    let mut builder = if is_one { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    let runtime = builder.enable_all().build().context("the threads that serve could not be started")?;
     runtime.block_on(bifrost::cli::run(cli, environment, output)).context("the command ended early")
 }

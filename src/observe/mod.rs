@@ -81,6 +81,11 @@ impl Observer {
         self.metrics.in_flight()
     }
 
+    /// How many requests are in flight.
+    pub fn requests_in_flight(&self) -> i64 {
+        self.metrics.requests_in_flight()
+    }
+
     /// Counts a stream to a client as open for as long as the guard lives.
     pub fn open_stream(&self) -> OpenStream {
         self.metrics.open_stream()

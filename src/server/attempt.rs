@@ -175,6 +175,7 @@ pub async fn ask(
         deadline: limit.at,
         phase: limit.phase,
     };
+    exchange.gateway.in_step().await;
     let answer = call.send(&exchange.gateway.clients).await?;
     if answer.reconnected {
         exchange.gateway.observer.tell(Event::Reconnected { provider: &provider.name });
@@ -285,6 +286,7 @@ async fn whole(
 ) -> Result<Live, Failure> {
     let body = answer.body.whole(limit.at, limit.phase).await?;
     facts.received = Instant::now();
+    exchange.gateway.in_step().await;
     let dialect = dialect::get(endpoint.dialect);
     if endpoint.dialect == exchange.ingress && !exchange.stream {
         let told = dialect.summarise(&body).map_err(Failure::from_error)?;

@@ -33,6 +33,7 @@ mod reply;
 mod routes;
 mod signatures;
 mod splice;
+mod step;
 mod supervision;
 mod surroundings;
 mod traces;

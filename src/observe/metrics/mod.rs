@@ -231,6 +231,11 @@ impl Metrics {
         }
     }
 
+    /// How many requests are in flight.
+    pub(super) fn requests_in_flight(&self) -> i64 {
+        self.families.in_flight.get()
+    }
+
     /// Counts a request as in flight.
     pub(super) fn in_flight(&self) -> InFlight {
         self.families.in_flight.inc();
