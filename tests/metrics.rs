@@ -319,3 +319,59 @@ fn the_reader_of_this_test_refuses_what_is_wrong() {
         assert!(std::panic::catch_unwind(|| Metrics::parse(&bad)).is_err(), "{bad}");
     }
 }
+
+/// An answer of Anthropic's that wrote to its cache for five minutes and for an hour, as a whole or as a stream.
+fn cached(stream: bool) -> Reply {
+    let usage = json!({
+        "input_tokens": 10, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 300, "output_tokens": 20,
+        "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 200},
+    });
+    let content = if stream { json!([]) } else { json!([{"type": "text", "text": "Hi"}]) };
+    let message = json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": content,
+        "stop_reason": if stream { Value::Null } else { json!("end_turn") }, "stop_sequence": null, "usage": usage,
+    });
+    if !stream {
+        return Reply::json(200, &message);
+    }
+    let events = [
+        json!({"type": "message_start", "message": message}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 20}}),
+        json!({"type": "message_stop"}),
+    ];
+    let event = |event: &Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap());
+    Reply::bytes(200, "text/event-stream", events.iter().map(event).collect::<String>())
+}
+
+#[tokio::test]
+async fn what_anthropic_keeps_for_an_hour_has_its_own_price() {
+    let upstream = Upstream::start(|seen| match seen.method.as_str() {
+        "GET" => Reply::models(&["m"]),
+        _ => cached(seen.json()["stream"] == true),
+    })
+    .await;
+    let config = format!(
+        "[providers.anthropic]\nbase_url = \"{}\"\n[facts.\"anthropic/m\"]\ninput_price = 3.0\noutput_price = 15.0\n\
+         cache_write_price = 3.75\n[providers.mlx-local]\nenabled = false\n",
+        upstream.url()
+    );
+    let gateway = Gateway::start_with(&config, &[("ANTHROPIC_API_KEY", "k")], &[]);
+    let mut body = hello("anthropic/m");
+    body["max_tokens"] = json!(99);
+    for stream in [false, true] {
+        body["stream"] = json!(stream);
+        for path in ["/v1/messages", "/v1/chat/completions"] {
+            let answer = gateway.post(path, &body).send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+            let text = answer.text().await.unwrap();
+            assert!(path != "/v1/messages" || text.contains("\"ephemeral_1h_input_tokens\":200"), "{text}");
+        }
+    }
+    let metrics = Metrics::after(&gateway, 4.0).await;
+    // 10 x 3 + 100 x 3.75 + 200 x 6 + 20 x 15, in millionths.
+    let cost = metrics.sum("bifrost_cost_usd_total");
+    assert!((cost - 4.0 * 0.001_905).abs() < 1e-9, "{cost}");
+}

@@ -12,6 +12,8 @@ pub struct Usage {
     pub cache_read: Option<u64>,
     /// Tokens of the prompt written to the vendor's cache.
     pub cache_write: Option<u64>,
+    /// What of `cache_write` the vendor keeps for an hour, at a price of its own.
+    pub cache_write_1h: Option<u64>,
     /// Generated tokens that were reasoning.
     pub reasoning: Option<u64>,
 }
@@ -28,6 +30,7 @@ impl Usage {
         }
         self.cache_read = later.cache_read.or(self.cache_read);
         self.cache_write = later.cache_write.or(self.cache_write);
+        self.cache_write_1h = later.cache_write_1h.or(self.cache_write_1h);
         self.reasoning = later.reasoning.or(self.reasoning);
     }
 }

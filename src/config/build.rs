@@ -385,6 +385,7 @@ fn check_facts(facts: &IndexMap<String, Facts>, findings: &mut Findings<'_>) {
             ("output_price", facts.output_price),
             ("cache_read_price", facts.cache_read_price),
             ("cache_write_price", facts.cache_write_price),
+            ("cache_write_1h_price", facts.cache_write_1h_price),
         ];
         for (key, price) in prices {
             if price.is_some_and(|price| !price.is_finite() || price < 0.0) {

@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+/// For a prompt that is kept for an hour Anthropic asks so many times the price of one that is not kept
+/// (platform.claude.com/docs/en/about-claude/pricing, prompt caching).
+const ANTHROPIC_HOUR: f64 = 2.0;
+
 /// What is known of one model; every field may be unknown.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -21,6 +25,8 @@ pub struct Facts {
     /// US dollars per million tokens of the prompt written to the vendor's cache; where its lifetime has a say in the
     /// price, for the shortest.
     pub cache_write_price: Option<f64>,
+    /// US dollars per million tokens of the prompt written to the vendor's cache and kept there for an hour.
+    pub cache_write_1h_price: Option<f64>,
     /// It can call tools.
     pub tools: Option<bool>,
     /// It takes images.
@@ -41,6 +47,7 @@ impl Facts {
             output_price,
             cache_read_price,
             cache_write_price,
+            cache_write_1h_price,
             tools,
             vision,
             reasoning,
@@ -52,10 +59,18 @@ impl Facts {
         self.output_price = self.output_price.or(*output_price);
         self.cache_read_price = self.cache_read_price.or(*cache_read_price);
         self.cache_write_price = self.cache_write_price.or(*cache_write_price);
+        self.cache_write_1h_price = self.cache_write_1h_price.or(*cache_write_1h_price);
         self.tools = self.tools.or(*tools);
         self.vision = self.vision.or(*vision);
         self.reasoning = self.reasoning.or(*reasoning);
         self.released = self.released.or(*released);
+    }
+
+    /// Adds the prices that follow from others by `vendor`'s own rule.
+    pub fn apply_rule_of(&mut self, vendor: &str) {
+        if vendor == "anthropic" && self.cache_write_1h_price.is_none() {
+            self.cache_write_1h_price = self.input_price.map(|price| price * ANTHROPIC_HOUR);
+        }
     }
 }
 
@@ -120,6 +135,7 @@ impl Known {
             facts.output_price = None;
             facts.cache_read_price = None;
             facts.cache_write_price = None;
+            facts.cache_write_1h_price = None;
         }
         if is_local {
             facts.vision = None;
@@ -260,6 +276,20 @@ mod tests {
         let local = find("mlx-local", "mlx-community/Qwen3.6-35B-A3B-mxfp4").unwrap();
         assert_eq!((local.tools, local.reasoning, local.vision), (Some(true), Some(true), None));
         assert_eq!(find("mlx-local", "tiny"), None);
+    }
+
+    #[test]
+    fn what_anthropic_keeps_for_an_hour_has_the_price_of_its_rule_unless_one_is_known() {
+        let ruled = |mut facts: Facts, vendor: &str| {
+            facts.apply_rule_of(vendor);
+            facts.cache_write_1h_price
+        };
+        let sonnet = find("anthropic", "claude-sonnet-4-5").unwrap();
+        assert_eq!(ruled(sonnet.clone(), "anthropic"), sonnet.input_price.map(|price| price * 2.0));
+        assert_eq!(ruled(sonnet.clone(), "elsewhere"), None);
+        let known = Facts { cache_write_1h_price: Some(1.0), ..sonnet };
+        assert_eq!(ruled(known, "anthropic"), Some(1.0));
+        assert_eq!(ruled(Facts::default(), "anthropic"), None);
     }
 
     #[test]

@@ -131,6 +131,7 @@ fn openrouter(entry: &Map<String, Value>) -> Option<ListedModel> {
             output_price: price("completion"),
             cache_read_price: price("input_cache_read"),
             cache_write_price: price("input_cache_write"),
+            cache_write_1h_price: None,
             tools: holds(parameters, "tools"),
             vision: holds(architecture.and_then(|it| it.get("input_modalities")), "image"),
             reasoning: holds(parameters, "reasoning"),

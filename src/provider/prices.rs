@@ -14,6 +14,8 @@ pub struct Prices {
     pub cache_read: Option<f64>,
     /// Tokens of the prompt written to the vendor's cache.
     pub cache_write: Option<f64>,
+    /// Those of them that the vendor keeps for an hour.
+    pub cache_write_1h: Option<f64>,
 }
 
 impl From<&Facts> for Prices {
@@ -23,6 +25,7 @@ impl From<&Facts> for Prices {
             output: facts.output_price,
             cache_read: facts.cache_read_price,
             cache_write: facts.cache_write_price,
+            cache_write_1h: facts.cache_write_1h_price,
         }
     }
 }
@@ -36,9 +39,14 @@ impl Prices {
         }
         let usage = usage?;
         let (read, written) = (usage.cache_read.unwrap_or(0), usage.cache_write.unwrap_or(0));
-        let plain = usage.input.saturating_sub(read).saturating_sub(written);
-        let parts =
-            [(plain, self.input), (read, self.cache_read), (written, self.cache_write), (usage.output, self.output)];
+        let for_an_hour = usage.cache_write_1h.unwrap_or(0);
+        let parts = [
+            (usage.input.saturating_sub(read).saturating_sub(written), self.input),
+            (read, self.cache_read),
+            (written.saturating_sub(for_an_hour), self.cache_write),
+            (for_an_hour, self.cache_write_1h),
+            (usage.output, self.output),
+        ];
         let millionths: Option<f64> = parts.into_iter().map(|(tokens, price)| cost_of(tokens, price)).sum();
         millionths.map(|millionths| millionths / 1e6)
     }
@@ -52,8 +60,13 @@ fn cost_of(tokens: u64, price: Option<f64>) -> Option<f64> {
 mod tests {
     use super::*;
 
-    const PRICES: Prices =
-        Prices { input: Some(3.0), output: Some(15.0), cache_read: Some(0.3), cache_write: Some(3.75) };
+    const PRICES: Prices = Prices {
+        input: Some(3.0),
+        output: Some(15.0),
+        cache_read: Some(0.3),
+        cache_write: Some(3.75),
+        cache_write_1h: Some(6.0),
+    };
 
     #[test]
     fn cached_tokens_have_their_own_prices() {
@@ -61,6 +74,8 @@ mod tests {
         assert_eq!(PRICES.cost(Some(&usage)), Some(4.5));
         let cached = Usage { cache_read: Some(500_000), cache_write: Some(400_000), ..usage };
         assert_eq!(PRICES.cost(Some(&cached)), Some(0.3 + 0.15 + 1.5 + 1.5));
+        let for_an_hour = Usage { cache_write_1h: Some(300_000), ..cached };
+        assert_eq!(PRICES.cost(Some(&for_an_hour)), Some(0.3 + 0.15 + 0.375 + 1.8 + 1.5));
     }
 
     #[test]
@@ -69,6 +84,8 @@ mod tests {
         assert_eq!(Prices::default().cost(Some(&usage)), None);
         assert_eq!(Prices { cache_read: None, ..PRICES }.cost(Some(&usage)), None);
         assert!(Prices { cache_write: None, ..PRICES }.cost(Some(&usage)).is_some(), "nothing was written");
+        let for_an_hour = Usage { cache_write: Some(2), cache_write_1h: Some(1), ..usage };
+        assert_eq!(Prices { cache_write_1h: None, ..PRICES }.cost(Some(&for_an_hour)), None);
         assert_eq!(PRICES.cost(None), None);
     }
 

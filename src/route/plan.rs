@@ -171,14 +171,15 @@ impl<'a> View<'a> {
     /// What is known, with the config's word over it.
     pub(super) fn told(&self, provider: &Provider, model: &str, known: &Facts) -> Facts {
         let overrides = &self.snapshot.facts;
-        if overrides.is_empty() {
-            return known.clone();
-        }
         let mut facts = Facts::default();
-        let full = overrides.get(&format!("{}/{model}", provider.name));
-        for known in full.into_iter().chain(overrides.get(model)).chain([known]) {
-            facts.fill_from(known);
+        if !overrides.is_empty() {
+            let full = overrides.get(&format!("{}/{model}", provider.name));
+            for told in full.into_iter().chain(overrides.get(model)) {
+                facts.fill_from(told);
+            }
         }
+        facts.fill_from(known);
+        facts.apply_rule_of(&provider.name);
         facts
     }
 

@@ -59,7 +59,7 @@ fn foreign_answer() -> Response {
         ],
         StopReason::ToolUse,
     );
-    response.usage = Some(Usage { input: 10, output: 7, cache_read: Some(4), cache_write: None, reasoning: Some(5) });
+    response.usage = Some(Usage { input: 10, output: 7, cache_read: Some(4), reasoning: Some(5), ..Usage::default() });
     response
 }
 
@@ -149,7 +149,7 @@ fn usage_is_inclusive_inside_and_split_outside() {
         },
     });
     let response = Gemini.parse_response(body.to_string().as_bytes()).unwrap();
-    let usage = Usage { input: 107, output: 50, cache_read: Some(80), cache_write: None, reasoning: Some(30) };
+    let usage = Usage { input: 107, output: 50, cache_read: Some(80), reasoning: Some(30), ..Usage::default() };
     assert_eq!(response.usage, Some(usage));
     assert_eq!(to_client(&response).0["usageMetadata"], body["usageMetadata"]);
 }

@@ -107,7 +107,14 @@ fn the_texts_of_an_answer_are_one_string() {
 
 #[test]
 fn usage_is_written_with_its_details() {
-    let usage = Usage { input: 10, output: 5, cache_read: Some(4), cache_write: Some(2), reasoning: Some(3) };
+    let usage = Usage {
+        input: 10,
+        output: 5,
+        cache_read: Some(4),
+        cache_write: Some(2),
+        reasoning: Some(3),
+        ..Usage::default()
+    };
     let response = Response { usage: Some(usage), ..of(vec![Part::text("a")], StopReason::EndTurn) };
     let expected = json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
         "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 2},

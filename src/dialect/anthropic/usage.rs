@@ -9,6 +9,7 @@ pub(super) struct Tally {
     input: Option<u64>,
     cache_read: Option<u64>,
     cache_write: Option<u64>,
+    cache_write_1h: Option<u64>,
     output: Option<u64>,
     reasoning: Option<u64>,
     /// What only this dialect counts (`service_tier`, `server_tool_use`, `cache_creation`, ...).
@@ -21,6 +22,11 @@ impl Tally {
         let Value::Object(usage) = usage else { return };
         for (name, value) in usage {
             let count = value.as_u64();
+            // It stays in the rest as well: what it counts need not be all that was written.
+            if name == "cache_creation" {
+                let for_an_hour = value.get("ephemeral_1h_input_tokens").and_then(Value::as_u64);
+                self.cache_write_1h = for_an_hour.filter(|count| *count > 0).or(self.cache_write_1h);
+            }
             match name.as_str() {
                 "input_tokens" => self.input = count.or(self.input),
                 "cache_read_input_tokens" => self.cache_read = count.or(self.cache_read),
@@ -44,6 +50,7 @@ impl Tally {
             output: self.output.unwrap_or(0),
             cache_read: self.cache_read,
             cache_write: self.cache_write,
+            cache_write_1h: self.cache_write_1h,
             reasoning: self.reasoning,
         })
     }
@@ -100,6 +107,18 @@ mod tests {
         let wire = write(&usage);
         assert_eq!((&wire["input_tokens"], &wire["cache_read_input_tokens"]), (&json!(3), &json!(10)));
         assert_eq!(tally.rest["service_tier"], "standard");
+    }
+
+    #[test]
+    fn what_is_kept_for_an_hour_is_told_apart() {
+        let mut tally = Tally::default();
+        let kept = json!({"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 3});
+        tally.absorb(json!({"input_tokens": 1, "cache_creation_input_tokens": 5, "cache_creation": kept}));
+        // The end of a stream counts anew what it counts, and leaves the rest out.
+        tally.absorb(json!({"output_tokens": 20, "cache_creation": null}));
+        let usage = tally.usage().unwrap();
+        assert_eq!((usage.input, usage.cache_write, usage.cache_write_1h), (6, Some(5), Some(3)));
+        assert_eq!(tally.rest["cache_creation"], kept);
     }
 
     #[test]

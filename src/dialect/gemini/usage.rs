@@ -26,6 +26,7 @@ pub(super) fn read(mut metadata: Fields, extras: &mut Map<String, Value>) -> Opt
         output: candidates.unwrap_or(0).saturating_add(thoughts.unwrap_or(0)),
         cache_read: cached,
         cache_write: None,
+        cache_write_1h: None,
         reasoning: thoughts,
     })
 }

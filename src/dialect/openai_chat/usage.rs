@@ -114,7 +114,7 @@ impl Counted {
         if cached > input {
             input = input.saturating_add(cached);
         }
-        Some((Usage { input, output, cache_read, cache_write, reasoning }, unclaimed))
+        Some((Usage { input, output, cache_read, cache_write, cache_write_1h: None, reasoning }, unclaimed))
     }
 }
 
@@ -216,7 +216,7 @@ mod tests {
             "prompt_tokens_details": {"cached_tokens": 2}, "completion_tokens_details": {"reasoning_tokens": 228}}));
         assert_eq!(
             counted,
-            Usage { input: 12, output: 229, cache_read: Some(2), cache_write: None, reasoning: Some(228) }
+            Usage { input: 12, output: 229, cache_read: Some(2), reasoning: Some(228), ..Usage::default() }
         );
         assert_eq!(usage(write(&counted, None)), counted);
     }

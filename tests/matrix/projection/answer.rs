@@ -57,6 +57,7 @@ impl Answer {
         let usage = response.usage.map(|usage| Usage {
             cache_read: counted(usage.cache_read),
             cache_write: counted(usage.cache_write),
+            cache_write_1h: counted(usage.cache_write_1h),
             reasoning: counted(usage.reasoning),
             ..usage
         });
@@ -205,7 +206,7 @@ pub fn projections(dialect: DialectId) -> &'static [Projection] {
     }
 }
 
-const OPENAI_CHAT: [Projection; 4] = [
+const OPENAI_CHAT: [Projection; 5] = [
     Projection {
         field: "stop",
         reason: "strict SDKs know five finish reasons",
@@ -255,6 +256,16 @@ const OPENAI_CHAT: [Projection; 4] = [
                 });
                 join_signed_texts(&mut candidate.said);
             });
+        },
+    },
+    Projection {
+        field: "cache",
+        reason: "tokens written to a cache are counted together, however long they are kept",
+        told: true,
+        apply: |answer| {
+            if let Some(usage) = &mut answer.usage {
+                usage.cache_write_1h = None;
+            }
         },
     },
 ];
@@ -349,6 +360,7 @@ const GEMINI: [Projection; 5] = [
         apply: |answer| {
             if let Some(usage) = &mut answer.usage {
                 usage.cache_write = None;
+                usage.cache_write_1h = None;
             }
         },
     },
