@@ -16,6 +16,7 @@ mod fault_cases {
     mod cancellation;
     mod connections;
     mod deadlines;
+    mod error_events;
     mod fallbacks;
     mod keep_alive;
     mod keys;

@@ -13,7 +13,7 @@ mod profile;
 pub use profile::{Profile, ReasoningStyle, TokenLimitField};
 
 use crate::chat::{ChatError, DialectId, Event, Losses, Request, Response, Usage};
-use crate::wire::sse::OneLineEvent;
+use crate::wire::sse::{OneLineEvent, SseEvent};
 
 /// Every dialect, for what has to hold for each of them.
 pub const ALL: [&dyn Dialect; 3] = [&openai_chat::OpenAiChat, &anthropic::Anthropic, &gemini::Gemini];
@@ -88,6 +88,9 @@ pub trait Dialect: Send + Sync {
         let _ = event;
         false
     }
+
+    /// True for an event of a stream that clients of this dialect read as an error.
+    fn is_error_event(&self, event: &SseEvent) -> bool;
 
     /// Writes a whole answer to a client.
     fn write_response(&self, response: &Response, losses: &mut Losses) -> Vec<u8>;

@@ -284,10 +284,6 @@ impl Relay {
                 self.pass(run.slice(start..end));
                 passed = end;
                 if self.ended {
-                    // The provider's own error event was passed on and is the last one.
-                    if let Manner::Pass(passage) = &mut self.manner {
-                        passage.frame.close(&mut self.ready);
-                    }
                     return;
                 }
             }
@@ -324,15 +320,32 @@ impl Relay {
     /// Decodes an event and passes it on, unless it is not for the client or no event at all.
     fn pass(&mut self, raw: Bytes) {
         self.decoder.push(&raw, &mut self.events);
-        let is_error = self.events.iter().any(|event| matches!(event, Event::Error(_)));
+        let error =
+            self.events.iter().find_map(|event| if let Event::Error(error) = event { Some(error) } else { None });
+        if let Some(error) = error.cloned() {
+            return self.pass_error(raw, error);
+        }
         let decoded = self.events.len();
         self.events.retain(|event| !matches!(event, Event::Skipped { .. }));
-        if self.events.len() < decoded && !is_error && read_event(&raw).is_some_and(|event| is_malformed(&event)) {
+        if self.events.len() < decoded && read_event(&raw).is_some_and(|event| is_malformed(&event)) {
             self.seen.skipped += 1;
         } else if !(self.hides_usage() && read_event(&raw).is_some_and(|event| usage_chunk::is_usage_only(&event))) {
             self.write(raw);
         }
         self.digest();
+    }
+
+    /// Passes the provider's own error event on, as the last one, if the client can read it; else one in the client's form.
+    fn pass_error(&mut self, raw: Bytes, error: ChatError) {
+        self.digest();
+        if read_event(&raw).is_some_and(|event| self.upstream.is_error_event(&event)) {
+            self.write(raw);
+            if let Manner::Pass(passage) = &mut self.manner {
+                passage.frame.close(&mut self.ready);
+            }
+        } else {
+            self.fail(error);
+        }
     }
 
     fn hides_usage(&self) -> bool {

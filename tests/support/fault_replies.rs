@@ -338,7 +338,8 @@ impl Stream {
         self.raw(&format!("data: {data}\n\n"))
     }
 
-    fn raw(self, text: &str) -> Self {
+    /// Text as it stands on the wire.
+    pub fn raw(self, text: &str) -> Self {
         self.step(Step::Body(text.to_owned().into()))
     }
 }

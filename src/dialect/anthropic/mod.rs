@@ -29,7 +29,7 @@ pub use tools::tool_name;
 use super::mention::mentions_any;
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, Summary, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
-use crate::wire::sse::OneLineEvent;
+use crate::wire::sse::{OneLineEvent, SseEvent};
 use memchr::memmem;
 
 const ID: DialectId = DialectId::Anthropic;
@@ -70,6 +70,11 @@ impl Dialect for Anthropic {
                 memmem::find(data, b"\"content_block_").is_some()
                     && !mentions_any(data, &["message_", "error", "usage"])
             })
+    }
+
+    /// The SDKs look at the `event` field alone.
+    fn is_error_event(&self, event: &SseEvent) -> bool {
+        event.event == "error" && event.data.as_deref().is_some_and(error::is_own_form)
     }
 
     fn write_response(&self, response: &Response, losses: &mut Losses) -> Vec<u8> {

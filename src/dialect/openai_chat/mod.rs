@@ -27,7 +27,7 @@ pub use strip::strip_reasoning_history;
 use super::mention::{mentions_any, mentions_value};
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, Summary, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
-use crate::wire::sse::OneLineEvent;
+use crate::wire::sse::{OneLineEvent, SseEvent};
 use memchr::memmem;
 
 /// The name of a schema that has none: OpenAI asks for one, other dialects have none.
@@ -71,6 +71,10 @@ impl Dialect for OpenAiChat {
                     && !mentions_value(data, "finish_reason")
                     && !mentions_value(data, "usage")
             })
+    }
+
+    fn is_error_event(&self, event: &SseEvent) -> bool {
+        event.data.as_deref().is_some_and(error::is_own_form)
     }
 
     fn write_response(&self, response: &Response, losses: &mut Losses) -> Vec<u8> {
