@@ -292,14 +292,12 @@ impl Relay {
         self.write(run.slice(passed..start));
     }
 
-    /// True for an event of which nothing but its being JSON has to be known.
+    /// True for an event of which nothing but its being a JSON object has to be known.
     fn is_mere_content(&self, raw: &[u8]) -> bool {
         self.seen.first_content.is_some()
             && matches!(&self.manner, Manner::Pass(Passage { frame: Frame::Event, .. }))
-            && one_line_event(raw).is_some_and(|event| {
-                self.upstream.is_mere_content(&event)
-                    && event.data.is_some_and(|data| serde_json::from_slice::<IgnoredAny>(data).is_ok())
-            })
+            && one_line_event(raw)
+                .is_some_and(|event| self.upstream.is_mere_content(&event) && event.data.is_some_and(is_object))
     }
 
     fn write(&mut self, events: Bytes) {
@@ -437,8 +435,11 @@ fn read_event(raw: &[u8]) -> Option<SseEvent> {
     parser.next_event().or_else(|| parser.finish())
 }
 
-/// Data that is neither JSON nor a terminal marker.
+/// Data that is neither a JSON object nor a terminal marker.
 fn is_malformed(event: &SseEvent) -> bool {
-    let data = event.data.as_deref().map_or("", str::trim);
-    !data.is_empty() && data != "[DONE]" && serde_json::from_str::<IgnoredAny>(data).is_err()
+    event.data.as_deref().map(str::trim).is_some_and(|data| data != "[DONE]" && !is_object(data.as_bytes()))
+}
+
+fn is_object(data: &[u8]) -> bool {
+    data.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(data).is_ok()
 }

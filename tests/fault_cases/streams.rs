@@ -155,6 +155,28 @@ async fn a_malformed_event_is_skipped_counted_and_not_fatal() {
     }
 }
 
+#[tokio::test]
+async fn an_event_that_is_no_object_is_skipped_counted_and_not_fatal() {
+    // The last two look like content at a glance.
+    const ODD: [&str; 9] =
+        ["123", "\"x\"", "[]", "null", "true", "", " ", "[{\"choices\":[]}]", "[\"content_block_delta\"]"];
+    for dialect in DIALECTS {
+        let with_odd = |stream| ODD.iter().fold(stream, |stream: Stream, odd| stream.raw(&format!("data: {odd}\n\n")));
+        let opened = with_odd(Stream::of(dialect, "m").opening());
+        let lies = with_odd(opened.text("one")).text("two").stop().marker();
+        let first = FaultServer::always(lies.reply()).await;
+        let gateway = with_one(dialect, &first, "");
+        for ingress in DIALECTS {
+            // Told::events() fails where one is no object.
+            let told = ask(&gateway, ingress, "first/m", true).await;
+            told.answered_by("first/m");
+            assert_eq!(told.content(), "onetwo");
+        }
+        let skipped = 2 * ODD.len() * DIALECTS.len();
+        assert_eq!(count(&gateway, "bifrost_stream_events_skipped_total").await, skipped as f64, "{dialect:?}");
+    }
+}
+
 /// The sum of a counter over its labels.
 async fn count(gateway: &crate::support::gateway::Gateway, name: &str) -> f64 {
     let text = gateway.get("/metrics").send().await.unwrap().text().await.unwrap();

@@ -60,7 +60,7 @@ impl Decoder {
             }
             return;
         };
-        if data.is_empty() || data == "[DONE]" {
+        if data == "[DONE]" {
             return;
         }
         match serde_json::from_str(data) {

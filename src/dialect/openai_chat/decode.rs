@@ -78,8 +78,11 @@ impl Decoder {
             }
             return;
         };
-        if self.failed || self.done || data.is_empty() {
+        if self.failed || self.done {
             return;
+        }
+        if data.is_empty() {
+            return out.push(Event::Skipped { why: "an event without data".to_owned() });
         }
         self.saw_data = true;
         if data == "[DONE]" {
