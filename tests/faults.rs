@@ -11,6 +11,7 @@ mod support {
 }
 
 mod fault_cases {
+    mod answers;
     mod breaker;
     mod budget;
     mod cancellation;

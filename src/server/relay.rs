@@ -396,6 +396,11 @@ impl Relay {
             }
         }
         self.decoder.finish(&mut self.events);
+        if self.events.iter().any(|event| matches!(event, Event::Start { .. })) {
+            // Only now: the body was no stream but a whole answer, which becomes one. Nothing of it has gone out.
+            self.ready = Ready::default();
+            self.manner = Manner::Translate;
+        }
         for event in &mut self.events {
             if let (Event::Error(error), Some(cause)) = (event, &broken) {
                 error.clone_from(cause);

@@ -1,0 +1,54 @@
+//! Answers that are none, or that come in another form than was asked for.
+
+use crate::support::fault_client::{DIALECTS, Told, ask, question, told, with_one};
+use crate::support::fault_replies::whole_body;
+use crate::support::fault_server::{FaultServer, Reply, Step};
+use bifrost::chat::DialectId::{Anthropic, Gemini, OpenAiChat};
+use serde_json::{Value, json};
+
+/// The last word of a stream, where its dialect has one.
+fn check_marker(told: &Told, marker: Value) {
+    let events = told.events();
+    let last = events.last().unwrap();
+    assert!(*last == marker || last["type"] == marker, "{told:?}");
+}
+
+#[tokio::test]
+async fn a_whole_answer_that_does_not_say_so_becomes_the_stream_that_was_asked_for() {
+    for dialect in DIALECTS {
+        let body = whole_body(dialect, "m", "here");
+        let pretty = serde_json::to_string_pretty(&body).unwrap();
+        let undeclared = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{pretty}", pretty.len());
+        let replies = [
+            Reply::whole(200, "text/plain", body.to_string()),
+            Reply::whole(200, "text/event-stream", body.to_string()),
+            Reply::whole(200, "text/event-stream", pretty.replacen('\n', "\n\n", 2)),
+            Reply::nothing_but([Step::Raw(undeclared.into())]),
+        ];
+        let answers = replies.len();
+        let first = FaultServer::in_turn(replies.into_iter().flat_map(|reply| vec![reply; DIALECTS.len()])).await;
+        let gateway = with_one(dialect, &first, "");
+        for _ in 0..answers {
+            for ingress in DIALECTS {
+                let told = ask(&gateway, ingress, "first/m", true).await;
+                told.answered_by("first/m");
+                assert_eq!((told.content().as_str(), told.attempts().len()), ("here", 1), "{told:?}");
+                match ingress {
+                    OpenAiChat => check_marker(&told, json!("[DONE]")),
+                    Anthropic => check_marker(&told, json!("message_stop")),
+                    Gemini => {}
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_whole_answer_that_does_not_say_so_becomes_the_json_array_that_was_asked_for() {
+    let body = whole_body(Gemini, "m", "here").to_string();
+    let first = FaultServer::always(Reply::whole(200, "text/event-stream", body)).await;
+    let (path, body) = question(Gemini, "first/m", true);
+    let gateway = with_one(Gemini, &first, "");
+    let elements = told(Gemini, gateway.post(&path.replace("?alt=sse", ""), &body)).await.json();
+    assert_eq!(elements[0]["candidates"][0]["content"]["parts"][0]["text"], "here", "{elements}");
+}
