@@ -1,6 +1,6 @@
 //! Answers that are none, or that come in another form than was asked for.
 
-use crate::support::fault_client::{DIALECTS, Told, ask, question, told, with_one};
+use crate::support::fault_client::{DIALECTS, Told, ask, question, told, with_one, with_two};
 use crate::support::fault_replies::whole_body;
 use crate::support::fault_server::{FaultServer, Reply, Step};
 use bifrost::chat::DialectId::{Anthropic, Gemini, OpenAiChat};
@@ -51,4 +51,25 @@ async fn a_whole_answer_that_does_not_say_so_becomes_the_json_array_that_was_ask
     let gateway = with_one(Gemini, &first, "");
     let elements = told(Gemini, gateway.post(&path.replace("?alt=sse", ""), &body)).await.json();
     assert_eq!(elements[0]["candidates"][0]["content"]["parts"][0]["text"], "here", "{elements}");
+}
+
+#[tokio::test]
+async fn a_count_of_tokens_that_is_none_is_the_next_targets_turn() {
+    let none = [Reply::whole(200, "text/html", "<html>"), Reply::json(200, &json!({"tokens": "many"}))];
+    for (dialect, path, count) in [
+        (Anthropic, "/v1/messages/count_tokens", r#"{ "input_tokens":7,"new":[1.0] }"#),
+        (Gemini, "/v1beta/models/pair:countTokens", r#"{ "totalTokens":7,"new":[1.0] }"#),
+    ] {
+        for none in &none {
+            let first = FaultServer::always(none.clone()).await;
+            let second = FaultServer::always(Reply::whole(200, "application/json", count)).await;
+            let (_, mut body) = question(dialect, "pair", false);
+            if let Some(body) = body.as_object_mut() {
+                body.retain(|name, _| name != "stream" && name != "max_tokens");
+            }
+            let told = told(dialect, with_two(dialect, &first, &second, "").post(path, &body)).await;
+            assert_eq!((told.status, told.text().as_str()), (200, count), "{told:?}");
+            assert_eq!(told.attempts()[..3], ["first/m upstream_fault"; 3], "{told:?}");
+        }
+    }
 }
