@@ -6,7 +6,7 @@ use crate::support::fault_server::{FaultServer, Reply, Step};
 use bifrost::chat::DialectId::{self, Anthropic, Gemini, OpenAiChat};
 use bytes::Bytes;
 use futures_util::future::join_all;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A chunk whose length is no number.
 fn broken_chunk() -> Step {
@@ -221,6 +221,27 @@ async fn a_provider_that_does_not_close_after_its_last_word_keeps_nobody_waiting
         told.answered_by("first/m");
         assert!(told.content() == "one" && told.took < LONG, "{told:?}");
         first.nth(0).await.left().await;
+    });
+    join_all(cases).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_failed_is_closed_and_its_place_is_free_at_once() {
+    let cases = DIALECTS.map(|dialect| async move {
+        let opened = || Stream::of(dialect, "m").opening().text("one");
+        for fails in [opened().step(Step::Silence), opened().error(Refusal::Internal).step(Step::Silence)] {
+            let first = FaultServer::always(fails.reply()).await;
+            // No retry and no queue: whoever finds the place taken gets a 429.
+            let limits = "[providers.first.limits]\nin_flight = 1\nqueue = 0\n";
+            let gateway = with_one(dialect, &first, &(limits.to_owned() + &deadlines("first", "idle = \"300ms\"")));
+            for (number, ingress) in DIALECTS.into_iter().enumerate() {
+                let told = ask(&gateway, ingress, "first/m", true).await;
+                let ended = Instant::now();
+                check_broken(&told, "one");
+                let held = first.nth(number).await.left().await.saturating_duration_since(ended);
+                assert!(held < Duration::from_millis(800), "the provider works on for nobody: {held:?}");
+            }
+        }
     });
     join_all(cases).await;
 }
