@@ -289,7 +289,7 @@ impl Failure {
     /// How long the provider asked to be left alone.
     pub fn rest(&self) -> Option<Duration> {
         // Of other failures the wait is our own advice to the client.
-        let is_asked = matches!(self.outcome, Outcome::RateLimited | Outcome::Overloaded);
+        let is_asked = matches!(self.outcome, Outcome::RateLimited | Outcome::Overloaded | Outcome::UpstreamFault);
         self.error.retry_after.filter(|_| is_asked)
     }
 
@@ -410,6 +410,7 @@ mod tests {
         };
         assert_eq!(failure(Outcome::RateLimited).rest(), wait);
         assert_eq!(failure(Outcome::Overloaded).rest(), wait);
+        assert_eq!(failure(Outcome::UpstreamFault).rest(), wait);
         assert_eq!(failure(Outcome::Unreachable).rest(), None);
         assert_eq!(failure(Outcome::Quota).rest(), None);
     }
