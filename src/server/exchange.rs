@@ -25,6 +25,8 @@ use tokio::time::Instant;
 const CLASS: &str = "x-bifrost-class";
 /// Who goes first where requests wait for a place.
 const PRIORITY: &str = "x-bifrost-priority";
+/// Model strings to go on with, separated by commas.
+const FALLBACKS: &str = "x-bifrost-fallbacks";
 /// The client's own limit for a target, in milliseconds.
 const TIMEOUT: &str = "x-bifrost-timeout-ms";
 
@@ -359,14 +361,21 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, ChatError> {
     millis.map(|millis| Some(Duration::from_millis(millis))).ok_or_else(wrong)
 }
 
-/// The body's `fallbacks`, else the header's.
+/// The body's `fallbacks`, else those of the header, which may have several lines.
 fn fallbacks(object: &Object<'_>, headers: &HeaderMap) -> Result<Vec<String>, ChatError> {
     if let Some(raw) = object.raw("fallbacks").filter(|raw| *raw != b"null") {
         let wrong = |_| ChatError::invalid("fallbacks", "`fallbacks` must be an array of model strings.");
         return serde_json::from_slice(raw).map_err(wrong);
     }
-    let named = header(headers, "x-bifrost-fallbacks").unwrap_or("").split(',');
-    Ok(named.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    let mut named = Vec::new();
+    for line in headers.get_all(FALLBACKS) {
+        let line = line.to_str().map_err(|_| {
+            let message = format!("`{FALLBACKS}` must be model strings in ASCII, separated by commas.");
+            ChatError::invalid(FALLBACKS, message).with_code("header_invalid")
+        })?;
+        named.extend(line.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned));
+    }
+    Ok(named)
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
