@@ -16,10 +16,26 @@ pub fn mentions_value(json: &[u8], name: &str) -> bool {
     memmem::find_iter(json, name.as_bytes()).any(|at| !is_null_member(&json[at + name.len()..]))
 }
 
+/// True when `json` may hold a member called `name` whose value is not the number 0.
+pub fn mentions_nonzero(json: &[u8], name: &str) -> bool {
+    memmem::find_iter(json, name.as_bytes()).any(|at| !is_zero_member(&json[at + name.len()..]))
+}
+
 /// What follows a name is its closing quote, a colon and `null`.
 fn is_null_member(rest: &[u8]) -> bool {
-    let value = rest.strip_prefix(b"\"").map(<[u8]>::trim_ascii_start).and_then(|rest| rest.strip_prefix(b":"));
-    value.is_some_and(|value| value.trim_ascii_start().starts_with(b"null"))
+    value_after(rest).is_some_and(|value| value.starts_with(b"null"))
+}
+
+/// The same with 0.
+fn is_zero_member(rest: &[u8]) -> bool {
+    let end = value_after(rest).and_then(|value| value.strip_prefix(b"0")).map(<[u8]>::trim_ascii_start);
+    end.is_some_and(|end| end.starts_with(b",") || end.starts_with(b"}"))
+}
+
+/// The value of a member, from what follows the last letter of its name on.
+fn value_after(rest: &[u8]) -> Option<&[u8]> {
+    let value = rest.strip_prefix(b"\"")?.trim_ascii_start().strip_prefix(b":")?;
+    Some(value.trim_ascii_start())
 }
 
 #[cfg(test)]
@@ -32,6 +48,13 @@ mod tests {
         assert!(!mentions_value(br#"{"usage" : null}"#, "usage"));
         assert!(mentions_value(br#"{"usage":null,"x":{"usage":{}}}"#, "usage"));
         assert!(mentions_value(br#"{"content":"\"usage\":null"}"#, "usage"));
+        assert!(!mentions_nonzero(br#"{"index":0,"a":{"index" : 0 }}"#, "index"));
+        for other in ["1", "10", "01", "0.5", "0e1", "null", "\"0\"", "-0"] {
+            assert!(
+                mentions_nonzero(format!("{{\"index\":0,\"a\":{{\"index\":{other}}}}}").as_bytes(), "index"),
+                "{other}"
+            );
+        }
         assert!(mentions_any(br#"{"err\u006fr":1}"#, &["error"]));
         assert!(mentions_any(br#"{"a":"an error"}"#, &["x", "error"]));
         assert!(!mentions_any(br#"{"a":"\u4e2d\n"}"#, &["error"]));

@@ -125,6 +125,25 @@ async fn an_end_without_marker_and_finish_reason_is_an_error() {
 }
 
 #[tokio::test]
+async fn alternatives_of_which_one_broke_off_are_not_complete() {
+    let chunk = |index: u32, content: &str, reason: &str| {
+        format!(
+            "data: {{\"id\":\"c1\",\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"{content}\"}},\"finish_reason\":{reason}}}]}}\n\n"
+        )
+    };
+    let half = || {
+        let begun = Stream::of(OpenAiChat, "m").raw(&chunk(0, "one", "null")).raw(&chunk(1, "two", "null"));
+        begun.raw(&chunk(0, "", "\"stop\""))
+    };
+    let first = FaultServer::in_turn([half().reply(), half().raw(&chunk(1, "", "\"stop\"")).reply()]).await;
+    let gateway = with_one(OpenAiChat, &first, "");
+    let broken = ask(&gateway, OpenAiChat, "first/m", true).await;
+    assert!(broken.stream_error().is_some(), "{broken:?}");
+    let whole = ask(&gateway, OpenAiChat, "first/m", true).await;
+    assert!(whole.is_complete(), "{whole:?}");
+}
+
+#[tokio::test]
 async fn a_stream_without_any_event_is_asked_for_again() {
     for dialect in DIALECTS {
         for empty in [Reply::events(), Reply::whole(200, "text/event-stream", "")] {

@@ -162,7 +162,7 @@ impl Decoder {
 
     /// The body has ended: closes what is open and tells the last.
     fn close(&mut self, out: &mut Vec<Event>) {
-        let finished = self.choices.values().any(Choice::is_finished);
+        let finished = !self.choices.is_empty() && self.choices.values().all(Choice::is_finished);
         let said_something = self.choices.values().any(Choice::said_something);
         let is_whole = finished || (self.done && said_something);
         if !is_whole {

@@ -24,7 +24,7 @@ pub mod usage_chunk;
 
 pub use strip::strip_reasoning_history;
 
-use super::mention::{mentions_any, mentions_value};
+use super::mention::{mentions_any, mentions_nonzero, mentions_value};
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, Summary, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
 use crate::wire::sse::{OneLineEvent, SseEvent};
@@ -62,7 +62,8 @@ impl Dialect for OpenAiChat {
     }
 
     /// Where errors stand and look like is [`error`]'s business (`error`, `detail`, an object called `error`); an end is a
-    /// finish reason or `[DONE]`, which is no object with choices.
+    /// finish reason or `[DONE]`, which is no object with choices. Of several alternatives the end of each is waited for, so
+    /// that those behind the first are looked at.
     fn is_mere_content(&self, event: &OneLineEvent<'_>) -> bool {
         event.name.is_empty()
             && event.data.is_some_and(|data| {
@@ -70,6 +71,7 @@ impl Dialect for OpenAiChat {
                     && !mentions_any(data, &["error", "detail"])
                     && !mentions_value(data, "finish_reason")
                     && !mentions_value(data, "usage")
+                    && !mentions_nonzero(data, "index")
             })
     }
 
