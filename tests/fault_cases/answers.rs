@@ -1,7 +1,7 @@
 //! Answers that are none, or that come in another form than was asked for.
 
 use crate::support::fault_client::{DIALECTS, Told, ask, question, told, with_one, with_two};
-use crate::support::fault_replies::whole_body;
+use crate::support::fault_replies::{whole, whole_body};
 use crate::support::fault_server::{FaultServer, Reply, Step};
 use bifrost::chat::DialectId::{Anthropic, Gemini, OpenAiChat};
 use serde_json::{Value, json};
@@ -51,6 +51,35 @@ async fn a_whole_answer_that_does_not_say_so_becomes_the_json_array_that_was_ask
     let gateway = with_one(Gemini, &first, "");
     let elements = told(Gemini, gateway.post(&path.replace("?alt=sse", ""), &body)).await.json();
     assert_eq!(elements[0]["candidates"][0]["content"]["parts"][0]["text"], "here", "{elements}");
+}
+
+#[tokio::test]
+async fn an_answer_without_a_choice_or_message_is_the_next_targets_turn() {
+    let none = [
+        json!({"id": "c1", "object": "chat.completion", "model": "m", "choices": []}),
+        json!({"id": "c1", "model": "m", "choices": [{"index": 0, "finish_reason": "stop"}]}),
+        json!({"id": "c1", "model": "m", "choices": [{"index": 0, "message": null, "finish_reason": "stop"}]}),
+    ];
+    for none in none {
+        let first = FaultServer::always(Reply::json(200, &none)).await;
+        let second = FaultServer::always(whole(OpenAiChat, "n", "there")).await;
+        let gateway = with_two(OpenAiChat, &first, &second, "");
+        for ingress in DIALECTS {
+            let told = ask(&gateway, ingress, "pair", false).await;
+            told.answered_by("second/n");
+            assert_eq!(told.attempts()[0], "first/m upstream_fault", "{none}");
+        }
+    }
+    // Azure's filter leaves nothing over, and says so.
+    let filtered = [
+        json!({"id": "c1", "model": "m", "choices": [{"index": 0, "finish_reason": "content_filter"}]}),
+        json!({"id": "c1", "model": "m", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}),
+    ];
+    for filtered in filtered {
+        let first = FaultServer::always(Reply::json(200, &filtered)).await;
+        let told = ask(&with_one(OpenAiChat, &first, ""), OpenAiChat, "first/m", false).await;
+        assert_eq!((told.status, told.json()), (200, filtered), "{told:?}");
+    }
 }
 
 #[tokio::test]
