@@ -150,6 +150,18 @@ async fn a_failing_server_that_says_when_to_come_back_is_left_alone_until_then()
 }
 
 #[tokio::test]
+async fn a_word_that_cannot_be_read_is_not_handed_on() {
+    for word in ["soon", "-5", "", "0.2, 5"] {
+        let reply = throttled(OpenAiChat).header("retry-after", word).header("retry-after-ms", word);
+        let first = FaultServer::always(reply).await;
+        let gateway = with_one(OpenAiChat, &first, &deadlines("first", "budget = \"500ms\""));
+        let told = ask(&gateway, OpenAiChat, "first/m", false).await;
+        assert_eq!(told.status, 429, "{told:?}");
+        assert!(["retry-after", "retry-after-ms"].iter().all(|name| !told.headers.contains_key(*name)), "{told:?}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_word_on_how_long_the_next_target_is_asked() {
     let first = FaultServer::always(throttled(OpenAiChat)).await;
     let second = FaultServer::always(answer(OpenAiChat, "n", false, "there")).await;
