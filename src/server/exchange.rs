@@ -265,13 +265,15 @@ impl Exchange {
         self.progress().place.take()
     }
 
-    /// The failure to be told when all targets have failed: with all attempts in its words, if there was more than one.
+    /// The failure to be told when all targets have failed: with all attempts in its words, if there was more than one, or
+    /// if the headers have gone and cannot tell it.
     pub fn with_attempts(&self, failure: Option<Failure>) -> Failure {
         let mut failure = failure.unwrap_or_else(|| {
             Failure::from_error(ChatError::new(ErrorKind::Internal, "The plan had no target that could be asked."))
         });
         let record = self.record();
-        if record.attempts.len() > 1 {
+        let fewest = if record.status == 0 { 2 } else { 1 };
+        if record.attempts.len() >= fewest {
             let trail: Vec<String> = record.attempts.iter().map(ToString::to_string).collect();
             failure.error.message = format!("{} Tried: {}.", failure.error.message, trail.join(", "));
         }
