@@ -289,7 +289,7 @@ impl Exchange {
         let own = before + facts.received.elapsed();
         let prices = Prices::from(&self.gateway.facts(&self.snapshot, target));
         let mut record = self.record();
-        record.known_model = self.gateway.directory.lists(&target.provider.name, &target.model);
+        record.known_model = self.gateway.knows(&self.snapshot, &target.provider.name, &target.model);
         record.prices = prices;
         record.response_model.clone_from(&facts.model);
         record.upstream = Some(facts.received.duration_since(facts.sent));

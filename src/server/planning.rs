@@ -93,6 +93,11 @@ impl Gateway {
         self.facts(&exchange.snapshot, target).context
     }
 
+    /// The configuration names this model, or the provider lists it.
+    pub fn knows(&self, snapshot: &Snapshot, provider: &str, model: &str) -> bool {
+        snapshot.named_models.has(provider, model) || self.directory.lists(provider, model)
+    }
+
     /// All that is known of a target's model now.
     pub fn facts(&self, snapshot: &Snapshot, target: &Target) -> Facts {
         let view = View {
