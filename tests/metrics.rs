@@ -337,6 +337,20 @@ async fn models_that_the_configuration_names_are_series_though_no_list_has_them(
     assert!(!metrics.samples.keys().any(|series| series.contains("invented")));
 }
 
+#[tokio::test]
+async fn every_metric_stands_there_before_anything_was_counted() {
+    let metrics = Metrics::of(&Gateway::start("[providers.mlx-local]\nenabled = false\n")).await;
+    let documented =
+        include_str!("../docs/METRICS.md").lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let documented: Vec<&str> =
+        documented.filter(|name| name.starts_with("bifrost_") || name.starts_with("gen_ai_")).collect();
+    assert!(documented.len() > 30, "{documented:?}");
+    for name in documented {
+        let family = name.strip_suffix("_total").or(name.strip_suffix("_info")).unwrap_or(name);
+        assert!(metrics.families.contains_key(family), "{family}");
+    }
+}
+
 #[test]
 fn the_reader_of_this_test_refuses_what_is_wrong() {
     let good =
