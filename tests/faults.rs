@@ -11,11 +11,13 @@ mod support {
 }
 
 mod fault_cases {
+    mod answers;
     mod breaker;
     mod budget;
     mod cancellation;
     mod connections;
     mod deadlines;
+    mod error_events;
     mod fallbacks;
     mod floods;
     mod keep_alive;

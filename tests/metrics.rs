@@ -301,6 +301,56 @@ async fn models_that_only_clients_know_are_no_series() {
     assert!(after.value("bifrost_cost_unknown_total{model=\"other\",provider=\"priced\"}") > 100.0);
 }
 
+#[tokio::test]
+async fn models_that_the_configuration_names_are_series_though_no_list_has_them() {
+    let fine = Upstream::start(|_| answer(0)).await;
+    let failing = Upstream::start(|_| busy()).await;
+    let table = |name: &str, upstream: &Upstream| {
+        format!("[providers.{name}]\nbase_url = \"{}\"\nkind = \"vendor\"\nmodels = \"none\"\n", upstream.url())
+    };
+    let gateway = Gateway::start(&format!(
+        "{}{}[providers.mlx-local]\nenabled = false\n[retry]\nattempts = 0\n[breaker]\nfailures = 1\n\
+         [classes.pin]\ncloud = true\nselect = [{{ provider = \"fine\", model = \"pinned\" }}]\n\
+         [aliases]\nshort = \"fine/long/name\"\n[facts.\"failing/known\"]\ncontext = 8192\n",
+        table("fine", &fine),
+        table("failing", &failing),
+    ));
+    for (model, status) in
+        [("pin", 200), ("short", 200), ("failing/known", 503), ("fine/invented", 200), ("failing/invented", 503)]
+    {
+        assert_eq!(ask(&gateway, &hello(model)).await, status, "{model}");
+    }
+    let metrics = Metrics::after(&gateway, 5.0).await;
+    for model in ["pinned", "long/name", "other"] {
+        let asked =
+            format!("gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"fine\",gen_ai_request_model=\"{model}\"");
+        assert_values(
+            &metrics,
+            &[
+                (&format!("bifrost_cost_unknown_total{{model=\"{model}\",provider=\"fine\"}}"), 1.0),
+                (&format!("gen_ai_client_operation_duration_seconds_count{{{asked}}}"), 1.0),
+            ],
+        );
+    }
+    assert_eq!(metrics.sum("bifrost_breaker_state"), 2.0, "one breaker of a known model is open");
+    assert_values(&metrics, &[("bifrost_breaker_state{model=\"known\",provider=\"failing\"}", 2.0)]);
+    assert!(!metrics.samples.keys().any(|series| series.contains("invented")));
+}
+
+#[tokio::test]
+async fn every_metric_stands_there_before_anything_was_counted() {
+    let metrics = Metrics::of(&Gateway::start("[providers.mlx-local]\nenabled = false\n")).await;
+    let documented =
+        include_str!("../docs/METRICS.md").lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let documented: Vec<&str> =
+        documented.filter(|name| name.starts_with("bifrost_") || name.starts_with("gen_ai_")).collect();
+    assert!(documented.len() > 30, "{documented:?}");
+    for name in documented {
+        let family = name.strip_suffix("_total").or(name.strip_suffix("_info")).unwrap_or(name);
+        assert!(metrics.families.contains_key(family), "{family}");
+    }
+}
+
 #[test]
 fn the_reader_of_this_test_refuses_what_is_wrong() {
     let good =

@@ -6,7 +6,7 @@ use super::file::{File, LogTable, ServerTable};
 use super::load::local_only_variable;
 use super::parse::nearest;
 use super::values::Span;
-use super::{Inputs, Local, LogSettings, Problem, Server, Snapshot, env, failover, providers, traces};
+use super::{Inputs, Local, LogSettings, NamedModels, Problem, Server, Snapshot, env, failover, providers, traces};
 use crate::provider::facts::Facts;
 use crate::secret::{Resolver, SecretRef};
 use indexmap::{IndexMap, IndexSet};
@@ -125,6 +125,7 @@ pub(super) fn snapshot(
         findings.problems.sort_by_key(|problem| problem.position);
         return Err(findings.problems);
     }
+    let named_models = NamedModels::of(&classes, &aliases, &file.facts);
     Ok(Snapshot {
         path: text.map(|text| text.path.to_owned()),
         server,
@@ -135,6 +136,7 @@ pub(super) fn snapshot(
         registry,
         auto,
         facts: file.facts,
+        named_models,
         catalogue_ttl: span(file.catalogue.ttl, CATALOGUE_TTL),
         retry,
         breaker,

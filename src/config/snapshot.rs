@@ -1,5 +1,6 @@
 //! The validated configuration that one request holds from start to end.
 
+use super::NamedModels;
 use super::classes::{AutoRule, Class};
 use crate::provider::{Provider, facts::Facts};
 use crate::secret::{Resolver, SecretRef};
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub auto: Vec<AutoRule>,
     /// Facts the user knows better; keys are `<provider>/<model>` or a model id.
     pub facts: IndexMap<String, Facts>,
+    /// The models that all of this names.
+    pub named_models: NamedModels,
     /// How long a provider's model list is good.
     pub catalogue_ttl: Duration,
     /// How often a target that failed is asked again.

@@ -23,10 +23,26 @@ pub fn mentions_value(json: &[u8], name: &Name) -> bool {
     name.find_iter(json).any(|at| !is_null_member(&json[at + name.needle().len()..]))
 }
 
+/// True when `json` may hold a member called `name` whose value is not the number 0.
+pub fn mentions_nonzero(json: &[u8], name: &Name) -> bool {
+    name.find_iter(json).any(|at| !is_zero_member(&json[at + name.needle().len()..]))
+}
+
 /// What follows a name is its closing quote, a colon and `null`.
 fn is_null_member(rest: &[u8]) -> bool {
-    let value = rest.strip_prefix(b"\"").map(<[u8]>::trim_ascii_start).and_then(|rest| rest.strip_prefix(b":"));
-    value.is_some_and(|value| value.trim_ascii_start().starts_with(b"null"))
+    value_after(rest).is_some_and(|value| value.starts_with(b"null"))
+}
+
+/// The same with 0.
+fn is_zero_member(rest: &[u8]) -> bool {
+    let end = value_after(rest).and_then(|value| value.strip_prefix(b"0")).map(<[u8]>::trim_ascii_start);
+    end.is_some_and(|end| end.starts_with(b",") || end.starts_with(b"}"))
+}
+
+/// The value of a member, from what follows the last letter of its name on.
+fn value_after(rest: &[u8]) -> Option<&[u8]> {
+    let value = rest.strip_prefix(b"\"")?.trim_ascii_start().strip_prefix(b":")?;
+    Some(value.trim_ascii_start())
 }
 
 #[cfg(test)]
@@ -35,6 +51,7 @@ mod tests {
 
     static USAGE: Name = LazyLock::new(|| Finder::new("usage"));
     static ERROR: Name = LazyLock::new(|| Finder::new("error"));
+    static INDEX: Name = LazyLock::new(|| Finder::new("index"));
 
     #[test]
     fn null_is_nothing_and_an_escape_may_be_anything() {
@@ -42,6 +59,13 @@ mod tests {
         assert!(!mentions_value(br#"{"usage" : null}"#, &USAGE));
         assert!(mentions_value(br#"{"usage":null,"x":{"usage":{}}}"#, &USAGE));
         assert!(mentions_value(br#"{"content":"\"usage\":null"}"#, &USAGE));
+        assert!(!mentions_nonzero(br#"{"index":0,"a":{"index" : 0 }}"#, &INDEX));
+        for other in ["1", "10", "01", "0.5", "0e1", "null", "\"0\"", "-0"] {
+            assert!(
+                mentions_nonzero(format!("{{\"index\":0,\"a\":{{\"index\":{other}}}}}").as_bytes(), &INDEX),
+                "{other}"
+            );
+        }
         assert!(mentions_any(br#"{"err\u006fr":1}"#, &[&ERROR]));
         assert!(mentions_any(br#"{"a":"an error"}"#, &[&USAGE, &ERROR]));
         assert!(!mentions_any(br#"{"a":"\u4e2d\n"}"#, &[&ERROR]));

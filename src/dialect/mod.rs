@@ -13,7 +13,7 @@ mod profile;
 pub use profile::{Profile, ReasoningStyle, TokenLimitField};
 
 use crate::chat::{ChatError, DialectId, Event, Losses, Request, Response, Usage};
-use crate::wire::sse::OneLineEvent;
+use crate::wire::sse::{OneLineEvent, SseEvent};
 use std::borrow::Cow;
 
 /// Every dialect, for what has to hold for each of them.
@@ -90,6 +90,9 @@ pub trait Dialect: Send + Sync {
         let _ = event;
         false
     }
+
+    /// True for an event of a stream that clients of this dialect read as an error.
+    fn is_error_event(&self, event: &SseEvent) -> bool;
 
     /// Writes a whole answer to a client.
     fn write_response(&self, response: &Response, losses: &mut Losses) -> Vec<u8>;

@@ -14,7 +14,7 @@ pub enum Event<'a> {
         provider: &'a str,
         /// The model, in the provider's naming.
         model: &'a str,
-        /// A catalogue lists that model; only then may its name become a label.
+        /// A catalogue lists that model, or the configuration names it; only then may its name become a label.
         known_model: bool,
         /// The state before.
         from: BreakerState,

@@ -32,7 +32,7 @@ const REMEMBERED: usize = 1_000;
 pub struct Load<'a> {
     /// The provider.
     pub provider: &'a str,
-    /// The model, in the provider's naming; `None` for one that no catalogue lists, whose name may not become a label.
+    /// The model, in the provider's naming; `None` for one that nobody knows, whose name may not become a label.
     pub model: Option<&'a str>,
     /// Requests in flight.
     pub in_flight: usize,

@@ -258,6 +258,9 @@ fn table_of_metrics(text: &str) -> (String, usize) {
         let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) else { continue };
         lines.next_if(|line| line.starts_with("# UNIT "));
         let sample = lines.peek().copied().unwrap_or_default();
+        if sample.starts_with('#') {
+            continue;
+        }
         let labels = sample.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or("", |(labels, _)| labels);
         let labels = labels.split(',').filter_map(|label| label.split_once('=')).map(|(label, _)| label);
         let labels: Vec<String> = labels.filter(|label| *label != "le").map(|label| format!("`{label}`")).collect();

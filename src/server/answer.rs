@@ -266,7 +266,13 @@ impl Delivery {
             let seen = relay.seen();
             self.exchange.record().skipped = seen.skipped as u64;
             self.exchange.finished(seen.usage, &seen.losses, seen.error.as_ref(), self.bytes);
-            relay.drain(self.exchange.take_place());
+            let place = self.exchange.take_place();
+            if seen.error.is_none() {
+                relay.drain(place);
+            } else {
+                // The connection closes before the place is free.
+                drop((relay, place));
+            }
         }
     }
 }

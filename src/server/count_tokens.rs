@@ -51,14 +51,12 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     let headers = answer.headers;
     let body = answer.body.whole(limit.at, limit.phase).await?;
     let facts = Box::new(AnswerFacts { headers, losses, model: None, received: Instant::now(), sent });
-    if same {
-        return Ok(Live::Whole(Whole { body, facts, usage: None }));
-    }
     let tokens = match endpoint.dialect {
         DialectId::Anthropic => anthropic::parse_count_response(&body),
         DialectId::Gemini | DialectId::OpenAiChat => gemini::count_tokens::parse_response(&body),
     };
-    let body = written(exchange.ingress, tokens.map_err(Failure::from_error)?);
+    let tokens = tokens.map_err(Failure::from_error)?;
+    let body = if same { body } else { written(exchange.ingress, tokens) };
     Ok(Live::Whole(Whole { body, facts, usage: None }))
 }
 

@@ -31,7 +31,7 @@ const CLASS: HeaderName = HeaderName::from_static("x-bifrost-class");
 const PRIORITY: HeaderName = HeaderName::from_static("x-bifrost-priority");
 /// The client's own limit for a target, in milliseconds.
 const TIMEOUT: HeaderName = HeaderName::from_static("x-bifrost-timeout-ms");
-/// Model strings to go on with, behind the body's.
+/// Model strings to go on with, separated by commas; the body's go before them.
 const FALLBACKS: HeaderName = HeaderName::from_static("x-bifrost-fallbacks");
 /// Nothing may leave the machine for this request.
 const LOCAL: HeaderName = HeaderName::from_static("x-bifrost-local");
@@ -291,13 +291,15 @@ impl Exchange {
         self.progress().place.take()
     }
 
-    /// The failure to be told when all targets have failed: with all attempts in its words, if there was more than one.
+    /// The failure to be told when all targets have failed: with all attempts in its words, if there was more than one, or
+    /// if the headers have gone and cannot tell it.
     pub fn with_attempts(&self, failure: Option<Failure>) -> Failure {
         let mut failure = failure.unwrap_or_else(|| {
             Failure::from_error(ChatError::new(ErrorKind::Internal, "The plan had no target that could be asked."))
         });
         let record = self.record();
-        if record.attempts.len() > 1 {
+        let fewest = if record.status == 0 { 2 } else { 1 };
+        if record.attempts.len() >= fewest {
             failure.error.message = format!("{} Tried: {}.", failure.error.message, trail(&record.attempts));
         }
         failure
@@ -312,7 +314,7 @@ impl Exchange {
         let own = before + facts.received.elapsed();
         let prices = Prices::from(&self.gateway.facts(&self.snapshot, target));
         let record = &mut *self.record();
-        record.known_model = self.gateway.directory.lists(&target.provider.name, &target.model);
+        record.known_model = self.gateway.knows(&self.snapshot, &target.provider.name, &target.model);
         record.prices = prices;
         record.response_model.clone_from(&facts.model);
         record.upstream = Some(facts.received.duration_since(facts.sent));
@@ -425,14 +427,21 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, ChatError> {
     millis.map(|millis| Some(Duration::from_millis(millis))).ok_or_else(wrong)
 }
 
-/// The body's `fallbacks`, else the header's.
+/// The body's `fallbacks`, else those of the header, which may have several lines.
 fn fallbacks(object: &Object<'_>, headers: &HeaderMap) -> Result<Vec<String>, ChatError> {
     if let Some(raw) = object.raw("fallbacks").filter(|raw| *raw != b"null") {
         let wrong = |_| ChatError::invalid("fallbacks", "`fallbacks` must be an array of model strings.");
         return serde_json::from_slice(raw).map_err(wrong);
     }
-    let named = header(headers, &FALLBACKS).unwrap_or("").split(',');
-    Ok(named.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    let mut named = Vec::new();
+    for line in headers.get_all(FALLBACKS) {
+        let line = line.to_str().map_err(|_| {
+            let message = format!("`{FALLBACKS}` must be model strings in ASCII, separated by commas.");
+            ChatError::invalid(FALLBACKS.as_str(), message).with_code("header_invalid")
+        })?;
+        named.extend(line.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned));
+    }
+    Ok(named)
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

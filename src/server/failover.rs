@@ -9,7 +9,7 @@ use crate::chat::{ChatError, ErrorKind};
 use crate::config::classes::Class;
 use crate::provider::Deadlines;
 use crate::route::{Plan, Rest, Target, balance, without_forbidden_fallbacks};
-use crate::upstream::{Disposition, Failure, Outcome};
+use crate::upstream::{Disposition, Failure, Outcome, Phase};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -40,11 +40,14 @@ pub async fn first_answer(exchange: Arc<Exchange>, plan: Plan) -> Result<Live, F
                 shut_out.push((target, failure));
             }
             Err(Unanswered::Failed(failure)) => {
-                let ends = failure.outcome.disposition() == Disposition::Return;
-                told = if ends { Some(failure) } else { more_useful(told, failure) };
-                if ends {
-                    return Err(exchange.with_attempts(told));
+                if failure.outcome.disposition() == Disposition::Return {
+                    return Err(exchange.with_attempts(Some(failure)));
                 }
+                told = Some(more_useful(told, failure));
+            }
+            Err(Unanswered::OutOfTime(failure)) => {
+                told = Some(more_useful(told, failure));
+                break;
             }
         }
     }
@@ -56,10 +59,12 @@ pub async fn first_answer(exchange: Arc<Exchange>, plan: Plan) -> Result<Live, F
         } else {
             match failover.ask(target, true, true).await {
                 Ok(live) => return Ok(live),
-                Err(Unanswered::Failed(failure) | Unanswered::ShutOut(failure)) => failure,
+                Err(Unanswered::Failed(failure) | Unanswered::OutOfTime(failure) | Unanswered::ShutOut(failure)) => {
+                    failure
+                }
             }
         };
-        told = more_useful(told, failure);
+        told = Some(more_useful(told, failure));
     }
     Err(exchange.with_attempts(told))
 }
@@ -86,23 +91,19 @@ fn in_order(exchange: &Exchange, targets: Vec<Target>) -> Vec<Target> {
 }
 
 /// Of two failures the one that helps the client more; of equal ones the first.
-fn more_useful(told: Option<Failure>, failure: Failure) -> Option<Failure> {
+fn more_useful(told: Option<Failure>, failure: Failure) -> Failure {
     match told {
-        Some(told) if usefulness(&told) >= usefulness(&failure) => Some(told),
-        _ => Some(failure),
+        Some(told) if told.usefulness() >= failure.usefulness() => told,
+        _ => failure,
     }
-}
-
-/// A busy target that does not say when to come back was only passed over.
-fn usefulness(failure: &Failure) -> u8 {
-    let says_when = failure.outcome != Outcome::Busy || failure.error.retry_after.is_some();
-    if says_when { failure.outcome.usefulness() } else { 0 }
 }
 
 /// Why a target gave no answer.
 enum Unanswered {
     /// It was asked, or rests because it failed or asked for it.
     Failed(Failure),
+    /// The time of all attempts ran out while it was asked; what it said before that, if it did.
+    OutOfTime(Failure),
     /// It was not asked, because none of its keys is thought to be good.
     ShutOut(Failure),
 }
@@ -191,6 +192,9 @@ impl<'a> Failover<'a> {
                 }
                 Err(failure) => asking.failed(failure),
             };
+            if failure.outcome == Outcome::Timeout(Phase::Budget) {
+                return Err(Unanswered::OutOfTime(more_useful(last, failure)));
+            }
             match failure.outcome.disposition() {
                 Disposition::Retry if retries < retry.attempts && !failure.forbids_retry() => {
                     let backoff = retry.base.saturating_mul(1 << retries.min(16)).min(retry.cap);

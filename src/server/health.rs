@@ -28,7 +28,8 @@ pub async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
 /// `GET /metrics`, in the text format of OpenMetrics.
 pub async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     let depths = gateway.admission.depths();
-    let load = |depth| admission::load(depth, gateway.directory.lists(&depth.provider, &depth.model));
+    let snapshot = gateway.snapshot();
+    let load = |depth| admission::load(depth, gateway.knows(&snapshot, &depth.provider, &depth.model));
     gateway.observer.set_load(depths.iter().map(load));
     let mut response = Response::new(gateway.observer.metrics_text().into());
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");

@@ -7,7 +7,7 @@ use crate::config::Snapshot;
 use crate::config::classes::FIRST_CATALOGUE_WAIT;
 use crate::local::supervisor::State;
 use crate::observe::Operation;
-use crate::provider::facts::Facts;
+use crate::provider::facts::{Facts, Known};
 use crate::provider::{FallbackUse, Provider};
 use crate::route::auto::Features;
 use crate::route::registry::Roles;
@@ -98,6 +98,11 @@ impl Gateway {
         self.facts(&exchange.snapshot, target).context
     }
 
+    /// The configuration names this model, or the provider lists it.
+    pub fn knows(&self, snapshot: &Snapshot, provider: &str, model: &str) -> bool {
+        snapshot.named_models.has(provider, model) || self.directory.lists(provider, model)
+    }
+
     /// All that is known of a target's model now.
     pub fn facts(&self, snapshot: &Snapshot, target: &Target) -> Facts {
         let view = View {
@@ -167,7 +172,7 @@ fn with_fallbacks(
 /// Nothing is called so, or the configuration forbids it.
 fn add_fallback(first: &mut Plan, model: &str, view: &View<'_>) -> Result<Result<(), PlanError>, ChatError> {
     let ask = Ask { model, class: None, features: &Features::default };
-    let next = match plan(&ask, view) {
+    let next = match unknown(&ask, view).map_or_else(|| plan(&ask, view), Err) {
         Ok(next) => next,
         Err(error @ (PlanError::NoTarget { .. } | PlanError::LocalDown { .. } | PlanError::NotYet)) => {
             return Ok(Err(error));
@@ -197,6 +202,18 @@ fn add_fallback(first: &mut Plan, model: &str, view: &View<'_>) -> Result<Result
         }
     }
     Ok(Ok(()))
+}
+
+/// In local-only mode a local model stands in for whatever is asked for; this tells all the same that nothing is called so.
+fn unknown(ask: &Ask<'_>, view: &View<'_>) -> Option<PlanError> {
+    if !view.local_only {
+        return None;
+    }
+    let everywhere = View { local_only: false, ..*view };
+    let error = plan(ask, &everywhere).err().filter(|error| matches!(error, PlanError::Unknown { .. }))?;
+    // The lists of the cloud may never have been fetched.
+    let is_vendor = |provider: &Arc<Provider>| Known::shipped().is_vendor(&provider.name, ask.model);
+    (!view.snapshot.providers.iter().any(is_vendor)).then_some(error)
 }
 
 /// A client that brought its own key may name models of its vendor that no list of ours knows.

@@ -296,10 +296,6 @@ impl Relay {
                 self.pass(run.slice(start..end));
                 passed = end;
                 if self.ended {
-                    // The provider's own error event was passed on and is the last one.
-                    if let Manner::Pass(passage) = &mut self.manner {
-                        passage.frame.close(&mut self.ready);
-                    }
                     return;
                 }
             }
@@ -308,14 +304,12 @@ impl Relay {
         self.write(run.slice(passed..start));
     }
 
-    /// True for an event of which nothing but its being JSON has to be known.
+    /// True for an event of which nothing but its being a JSON object has to be known.
     fn is_mere_content(&self, raw: &[u8]) -> bool {
         self.seen.first_content.is_some()
             && matches!(&self.manner, Manner::Pass(Passage { frame: Frame::Event, .. }))
-            && one_line_event(raw).is_some_and(|event| {
-                self.upstream.is_mere_content(&event)
-                    && event.data.is_some_and(|data| serde_json::from_slice::<IgnoredAny>(data).is_ok())
-            })
+            && one_line_event(raw)
+                .is_some_and(|event| self.upstream.is_mere_content(&event) && event.data.is_some_and(is_object))
     }
 
     fn write(&mut self, events: Bytes) {
@@ -336,15 +330,32 @@ impl Relay {
     /// Decodes an event and passes it on, unless it is not for the client or no event at all.
     fn pass(&mut self, raw: Bytes) {
         self.decoder.push(&raw, &mut self.events);
-        let is_error = self.events.iter().any(|event| matches!(event, Event::Error(_)));
+        let error =
+            self.events.iter().find_map(|event| if let Event::Error(error) = event { Some(error) } else { None });
+        if let Some(error) = error.cloned() {
+            return self.pass_error(raw, error);
+        }
         let decoded = self.events.len();
         self.events.retain(|event| !matches!(event, Event::Skipped { .. }));
-        if self.events.len() < decoded && !is_error && read_event(&raw).is_some_and(|event| is_malformed(&event)) {
+        if self.events.len() < decoded && read_event(&raw).is_some_and(|event| is_malformed(&event)) {
             self.seen.skipped += 1;
         } else if !(self.hides_usage() && read_event(&raw).is_some_and(|event| usage_chunk::is_usage_only(&event))) {
             self.write(raw);
         }
         self.digest();
+    }
+
+    /// Passes the provider's own error event on, as the last one, if the client can read it; else one in the client's form.
+    fn pass_error(&mut self, raw: Bytes, error: ChatError) {
+        self.digest();
+        if read_event(&raw).is_some_and(|event| self.upstream.is_error_event(&event)) {
+            self.write(raw);
+            if let Manner::Pass(passage) = &mut self.manner {
+                passage.frame.close(&mut self.ready);
+            }
+        } else {
+            self.fail(error);
+        }
     }
 
     fn hides_usage(&self) -> bool {
@@ -397,6 +408,11 @@ impl Relay {
             }
         }
         self.decoder.finish(&mut self.events);
+        if self.events.iter().any(|event| matches!(event, Event::Start { .. })) {
+            // Only now: the body was no stream but a whole answer, which becomes one. Nothing of it has gone out.
+            self.ready = Ready::default();
+            self.manner = Manner::Translate;
+        }
         for event in &mut self.events {
             if let (Event::Error(error), Some(cause)) = (event, &broken) {
                 error.clone_from(cause);
@@ -441,8 +457,11 @@ fn read_event(raw: &[u8]) -> Option<SseEvent> {
     parser.next_event().or_else(|| parser.finish())
 }
 
-/// Data that is neither JSON nor a terminal marker.
+/// Data that is neither a JSON object nor a terminal marker.
 fn is_malformed(event: &SseEvent) -> bool {
-    let data = event.data.as_deref().map_or("", str::trim);
-    !data.is_empty() && data != "[DONE]" && serde_json::from_str::<IgnoredAny>(data).is_err()
+    event.data.as_deref().map(str::trim).is_some_and(|data| data != "[DONE]" && !is_object(data.as_bytes()))
+}
+
+fn is_object(data: &[u8]) -> bool {
+    data.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(data).is_ok()
 }

@@ -3,7 +3,7 @@
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses};
 use crate::dialect;
 use crate::observe::AttemptRecord;
-use crate::upstream::Failure;
+use crate::upstream::{Failure, is_readable};
 use crate::wire::json::Object;
 use axum::body::Body;
 use axum::response::Response;
@@ -165,13 +165,9 @@ pub fn put_losses(headers: &mut HeaderMap, losses: &Losses) {
 pub fn put_upstream(headers: &mut HeaderMap, upstream: &HeaderMap) {
     for (name, value) in upstream {
         let text = name.as_str();
-        if text == "retry-after" {
+        let is_wait = matches!(text, "retry-after" | "retry-after-ms") && is_readable(name, value);
+        if is_wait || text.starts_with("x-ratelimit-") || text.starts_with("anthropic-ratelimit-") {
             // The provider's own words, in the place of what was made of them.
-            headers.insert(name.clone(), value.clone());
-        } else if text == "retry-after-ms"
-            || text.starts_with("x-ratelimit-")
-            || text.starts_with("anthropic-ratelimit-")
-        {
             headers.insert(name.clone(), value.clone());
         }
     }

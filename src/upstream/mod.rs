@@ -14,4 +14,4 @@ pub use call::{Answer, AnswerBody, Call};
 pub use client::{Clients, LocalUrlError};
 pub use deadline::Alarm;
 pub use outcome::{Disposition, Failure, KeyFate, OriginalError, Outcome, Phase, Verdict};
-pub use retry_after::{limit_reset, retry_after};
+pub use retry_after::{is_readable, limit_reset, retry_after};

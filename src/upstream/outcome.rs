@@ -2,7 +2,11 @@
 
 use crate::chat::{ChatError, ErrorKind};
 use http::HeaderMap;
+use std::cmp::Reverse;
 use std::time::Duration;
+
+/// How much an error helps that says when to come back.
+const SAYS_WHEN: u8 = 5;
 
 /// The code of an answer that local-only mode ended.
 pub const SWITCHED_OFF: &str = "local_only_switched_on";
@@ -170,8 +174,8 @@ impl Outcome {
         }
     }
 
-    /// How much the error of it helps the client, when every target failed: the highest is told.
-    pub const fn usefulness(self) -> u8 {
+    /// How much it helps the client to hear of it.
+    const fn usefulness(self) -> u8 {
         match self {
             // The client can do something about its request.
             Self::ContextTooLong
@@ -180,14 +184,14 @@ impl Outcome {
             | Self::ModelNotFound
             | Self::Cancelled
             | Self::Ok => 6,
-            // It knows when to come back.
-            Self::RateLimited | Self::Busy => 5,
+            Self::RateLimited => SAYS_WHEN,
             // The user can do something about the account.
             Self::Quota => 4,
             Self::Auth | Self::Forbidden => 3,
             Self::Overloaded | Self::UpstreamFault | Self::Timeout(_) => 2,
             Self::Unreachable | Self::NotOffered => 1,
-            Self::Resting => 0,
+            // It was only passed over.
+            Self::Resting | Self::Busy => 0,
         }
     }
 
@@ -264,10 +268,28 @@ pub struct OriginalError {
 }
 
 impl Failure {
+    /// How much the error helps the client, when every target failed: the highest is told. Of those that say when to come
+    /// back it is the soonest.
+    pub fn usefulness(&self) -> (u8, Reverse<Duration>) {
+        match self.says_when() {
+            Some(wait) => (SAYS_WHEN, Reverse(wait)),
+            None => (self.outcome.usefulness(), Reverse(Duration::MAX)),
+        }
+    }
+
+    /// When to come back, by the word of who knows it: the provider, now or before, or the queue.
+    fn says_when(&self) -> Option<Duration> {
+        match self.outcome {
+            Outcome::Busy => self.error.retry_after,
+            Outcome::Resting => self.error.retry_after.filter(|_| self.error.kind == ErrorKind::RateLimited),
+            _ => self.rest(),
+        }
+    }
+
     /// How long the provider asked to be left alone.
     pub fn rest(&self) -> Option<Duration> {
         // Of other failures the wait is our own advice to the client.
-        let is_asked = matches!(self.outcome, Outcome::RateLimited | Outcome::Overloaded);
+        let is_asked = matches!(self.outcome, Outcome::RateLimited | Outcome::Overloaded | Outcome::UpstreamFault);
         self.error.retry_after.filter(|_| is_asked)
     }
 
@@ -388,6 +410,7 @@ mod tests {
         };
         assert_eq!(failure(Outcome::RateLimited).rest(), wait);
         assert_eq!(failure(Outcome::Overloaded).rest(), wait);
+        assert_eq!(failure(Outcome::UpstreamFault).rest(), wait);
         assert_eq!(failure(Outcome::Unreachable).rest(), None);
         assert_eq!(failure(Outcome::Quota).rest(), None);
     }

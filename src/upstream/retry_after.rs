@@ -5,7 +5,7 @@
 //! OpenRouter (Unix milliseconds); `anthropic-ratelimit-*-reset`: Anthropic (RFC 3339).
 
 use crate::wire::timestamp;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Numbers above this are moments, in Unix seconds; above a thousand times as much, in Unix milliseconds.
@@ -23,6 +23,12 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         let of_date = || until(httpdate::parse_http_date(text).ok()?, now);
         text.parse().ok().and_then(seconds).or_else(of_date)
     })
+}
+
+/// True when a `retry-after` or `retry-after-ms` header can be read.
+pub fn is_readable(name: &HeaderName, value: &HeaderValue) -> bool {
+    let alone = HeaderMap::from_iter([(name.clone(), value.clone())]);
+    retry_after(&alone, SystemTime::now()).is_some()
 }
 
 /// When the limit that was hit is lifted, by the headers of a 429: the latest reset of what has nothing remaining, or, where
@@ -99,7 +105,6 @@ fn until(moment: SystemTime, now: SystemTime) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderName, HeaderValue};
     use proptest::prelude::*;
 
     /// Sun, 06 Nov 1994 08:49:37 GMT.

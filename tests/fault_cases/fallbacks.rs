@@ -2,7 +2,7 @@
 
 use crate::support::fault_client::{DIALECTS, PAIR, QUICK, Told, ask, provider, question, request, told, with_two};
 use crate::support::fault_replies::{Refusal, answer};
-use crate::support::fault_server::FaultServer;
+use crate::support::fault_server::{FaultServer, Reply};
 use crate::support::gateway::Gateway;
 use bifrost::chat::DialectId::{self, Anthropic, Gemini, OpenAiChat};
 use serde_json::{Value, json};
@@ -88,6 +88,53 @@ async fn an_entry_that_is_unknown_is_the_clients_mistake() {
         assert!(told.error()["message"].as_str().unwrap().contains("nonsense"), "{told:?}");
     }
     assert_eq!((first.count(), second.count()), (0, 0), "somebody was asked all the same");
+}
+
+#[tokio::test]
+async fn every_line_of_the_header_counts() {
+    let (first, second) = servers(OpenAiChat, false).await;
+    let gateway = with_two(OpenAiChat, &first, &second, "");
+    let name = "x-bifrost-fallbacks";
+    for ingress in DIALECTS {
+        let asked = || request(&gateway, ingress, "first/m", false).header(name, "first/other");
+        let both = told(ingress, asked().header(name, "second/n")).await;
+        both.answered_by("second/n");
+        for wrong in ["nonsense".as_bytes(), "second/\u{f6}".as_bytes(), b"second/\xf6"] {
+            let asked = asked().header(name, http::HeaderValue::from_bytes(wrong).unwrap());
+            let refused = told(ingress, asked).await;
+            assert_eq!(refused.status, 400, "{refused:?}");
+            assert!(refused.error()["message"].as_str().unwrap().contains("fallbacks"), "{refused:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_is_unknown_is_the_clients_mistake_in_local_only_mode_too() {
+    let local = FaultServer::start(|asked| match asked.path.as_str() {
+        "/v1/models" => Reply::json(200, &json!({"object": "list", "data": [{"id": "m", "object": "model"}]})),
+        "/health" => Reply::json(200, &json!({"status": "healthy", "model_loaded": true})),
+        _ => answer(OpenAiChat, "m", false, "here"),
+    })
+    .await;
+    let (cloud, _) = servers(OpenAiChat, false).await;
+    let tables =
+        format!("[providers.mlx-local]\nbase_url = \"{}\"\n", local.url()) + &provider("first", OpenAiChat, &cloud);
+    let gateway = Gateway::start(&tables);
+    ask(&gateway, OpenAiChat, "mlx-local/m", false).await.answered_by("mlx-local/m");
+    for ingress in DIALECTS {
+        let ask_with = |fallback: &str| {
+            let asked = request(&gateway, ingress, "mlx-local/m", false).header("x-bifrost-local", "true");
+            told(ingress, asked.header("x-bifrost-fallbacks", fallback))
+        };
+        let refused = ask_with("nonsense").await;
+        assert_eq!(refused.status, 400, "{refused:?}");
+        assert!(refused.error()["message"].as_str().unwrap().contains("nonsense"), "{refused:?}");
+        // What is only out of reach now is no mistake, whether or not its list was ever fetched.
+        for known in ["first/m", "coding", "gpt-4o"] {
+            ask_with(known).await.answered_by("mlx-local/m");
+        }
+    }
+    assert_eq!(cloud.count(), 0, "it left the machine");
 }
 
 #[tokio::test]

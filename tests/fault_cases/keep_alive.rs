@@ -72,7 +72,9 @@ async fn a_waiting_client_hears_something_may_still_be_answered_by_anybody_and_m
             check_sign(ingress, &waited.sign);
             let data = waited.rest.lines().rev().find_map(|line| line.strip_prefix("data:")).unwrap_or_default();
             let event: Value = serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {}", waited.rest));
-            assert!(event["error"]["message"].as_str().unwrap().contains("first"), "{event}");
+            let message = event["error"]["message"].as_str().unwrap();
+            let (_, attempt) = message.split_once("first/m timeout_first_token ").unwrap_or_else(|| panic!("{event}"));
+            assert!(attempt.contains("ms"), "{event}");
             assert!(!waited.rest.contains("[DONE]") && !waited.rest.contains("message_stop"), "{}", waited.rest);
             let record = recorded(gateway, &id).await;
             assert_eq!(record["error"]["kind"], "timeout", "{record}");

@@ -6,7 +6,7 @@ use crate::support::fault_server::{FaultServer, Reply, Step};
 use bifrost::chat::DialectId::{self, Anthropic, Gemini, OpenAiChat};
 use bytes::Bytes;
 use futures_util::future::join_all;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A chunk whose length is no number.
 fn broken_chunk() -> Step {
@@ -125,6 +125,25 @@ async fn an_end_without_marker_and_finish_reason_is_an_error() {
 }
 
 #[tokio::test]
+async fn alternatives_of_which_one_broke_off_are_not_complete() {
+    let chunk = |index: u32, content: &str, reason: &str| {
+        format!(
+            "data: {{\"id\":\"c1\",\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"{content}\"}},\"finish_reason\":{reason}}}]}}\n\n"
+        )
+    };
+    let half = || {
+        let begun = Stream::of(OpenAiChat, "m").raw(&chunk(0, "one", "null")).raw(&chunk(1, "two", "null"));
+        begun.raw(&chunk(0, "", "\"stop\""))
+    };
+    let first = FaultServer::in_turn([half().reply(), half().raw(&chunk(1, "", "\"stop\"")).reply()]).await;
+    let gateway = with_one(OpenAiChat, &first, "");
+    let broken = ask(&gateway, OpenAiChat, "first/m", true).await;
+    assert!(broken.stream_error().is_some(), "{broken:?}");
+    let whole = ask(&gateway, OpenAiChat, "first/m", true).await;
+    assert!(whole.is_complete(), "{whole:?}");
+}
+
+#[tokio::test]
 async fn a_stream_without_any_event_is_asked_for_again() {
     for dialect in DIALECTS {
         for empty in [Reply::events(), Reply::whole(200, "text/event-stream", "")] {
@@ -152,6 +171,28 @@ async fn a_malformed_event_is_skipped_counted_and_not_fatal() {
         assert_eq!(first.count(), DIALECTS.len());
         let skipped = 2 * DIALECTS.len();
         assert_eq!(count(&gateway, "bifrost_stream_events_skipped_total").await, skipped as f64);
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_is_no_object_is_skipped_counted_and_not_fatal() {
+    // The last two look like content at a glance.
+    const ODD: [&str; 9] =
+        ["123", "\"x\"", "[]", "null", "true", "", " ", "[{\"choices\":[]}]", "[\"content_block_delta\"]"];
+    for dialect in DIALECTS {
+        let with_odd = |stream| ODD.iter().fold(stream, |stream: Stream, odd| stream.raw(&format!("data: {odd}\n\n")));
+        let opened = with_odd(Stream::of(dialect, "m").opening());
+        let lies = with_odd(opened.text("one")).text("two").stop().marker();
+        let first = FaultServer::always(lies.reply()).await;
+        let gateway = with_one(dialect, &first, "");
+        for ingress in DIALECTS {
+            // Told::events() fails where one is no object.
+            let told = ask(&gateway, ingress, "first/m", true).await;
+            told.answered_by("first/m");
+            assert_eq!(told.content(), "onetwo");
+        }
+        let skipped = 2 * ODD.len() * DIALECTS.len();
+        assert_eq!(count(&gateway, "bifrost_stream_events_skipped_total").await, skipped as f64, "{dialect:?}");
     }
 }
 
@@ -199,6 +240,27 @@ async fn a_provider_that_does_not_close_after_its_last_word_keeps_nobody_waiting
         told.answered_by("first/m");
         assert!(told.content() == "one" && told.took < LONG, "{told:?}");
         first.nth(0).await.left().await;
+    });
+    join_all(cases).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_failed_is_closed_and_its_place_is_free_at_once() {
+    let cases = DIALECTS.map(|dialect| async move {
+        let opened = || Stream::of(dialect, "m").opening().text("one");
+        for fails in [opened().step(Step::Silence), opened().error(Refusal::Internal).step(Step::Silence)] {
+            let first = FaultServer::always(fails.reply()).await;
+            // No retry and no queue: whoever finds the place taken gets a 429.
+            let limits = "[providers.first.limits]\nin_flight = 1\nqueue = 0\n";
+            let gateway = with_one(dialect, &first, &(limits.to_owned() + &deadlines("first", "idle = \"300ms\"")));
+            for (number, ingress) in DIALECTS.into_iter().enumerate() {
+                let told = ask(&gateway, ingress, "first/m", true).await;
+                let ended = Instant::now();
+                check_broken(&told, "one");
+                let held = first.nth(number).await.left().await.saturating_duration_since(ended);
+                assert!(held < Duration::from_millis(800), "the provider works on for nobody: {held:?}");
+            }
+        }
     });
     join_all(cases).await;
 }

@@ -128,6 +128,39 @@ async fn a_wait_that_does_not_fit_and_nobody_else_is_told_with_its_end() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_server_that_says_when_to_come_back_is_left_alone_until_then() {
+    let failing = |status| Reply::whole(status, "text/html", "<html>not now</html>");
+    let cases = [408, 500, 502, 503, 504, 529].map(|status| async move {
+        let soon = failing(status).header("retry-after-ms", "400");
+        let first = FaultServer::in_turn([soon, answer(OpenAiChat, "m", false, "here")]).await;
+        let gateway = with_one(OpenAiChat, &first, "");
+        ask(&gateway, OpenAiChat, "first/m", false).await.answered_by("first/m");
+        assert!(first.gaps()[0] >= Duration::from_millis(400), "{status}: {:?}", first.gaps());
+        // What does not fit is the next target's turn, for other requests too.
+        let first = FaultServer::always(failing(status).header("retry-after", "60")).await;
+        let second = FaultServer::always(answer(OpenAiChat, "n", false, "there")).await;
+        let gateway = with_two(OpenAiChat, &first, &second, "");
+        for _ in 0..3 {
+            ask(&gateway, OpenAiChat, "pair", false).await.answered_by("second/n");
+        }
+        assert_eq!((first.count(), second.count()), (1, 3), "{status}");
+    });
+    futures_util::future::join_all(cases).await;
+}
+
+#[tokio::test]
+async fn a_word_that_cannot_be_read_is_not_handed_on() {
+    for word in ["soon", "-5", "", "0.2, 5"] {
+        let reply = throttled(OpenAiChat).header("retry-after", word).header("retry-after-ms", word);
+        let first = FaultServer::always(reply).await;
+        let gateway = with_one(OpenAiChat, &first, &deadlines("first", "budget = \"500ms\""));
+        let told = ask(&gateway, OpenAiChat, "first/m", false).await;
+        assert_eq!(told.status, 429, "{told:?}");
+        assert!(["retry-after", "retry-after-ms"].iter().all(|name| !told.headers.contains_key(*name)), "{told:?}");
+    }
+}
+
 #[tokio::test]
 async fn without_a_word_on_how_long_the_next_target_is_asked() {
     let first = FaultServer::always(throttled(OpenAiChat)).await;

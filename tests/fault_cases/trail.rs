@@ -3,6 +3,7 @@
 use crate::support::fault_client::{DIALECTS, ask, deadlines, recorded, request, told, with_one, with_two};
 use crate::support::fault_replies::{Refusal, streamed};
 use crate::support::fault_server::{FaultServer, Reply};
+use crate::support::gateway::Gateway;
 use bifrost::chat::DialectId::OpenAiChat;
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -80,6 +81,65 @@ async fn the_status_is_that_of_the_most_useful_error() {
     assert_eq!(status(of(Refusal::Internal), of(Refusal::BadRequest)).await, 400);
     // A bad key is mended by somebody; a server that is down mends itself.
     assert_eq!(status(of(Refusal::Overloaded), of(Refusal::BadKey)).await, 401);
+}
+
+/// Whoever is asked is given up when so much time is over, and a rest does not fit into it.
+const LITTLE_TIME: &str = "budget = \"500ms\"";
+
+fn two_with_little_time(first: &FaultServer, second: &FaultServer) -> Gateway {
+    let more = deadlines("first", LITTLE_TIME) + &deadlines("second", LITTLE_TIME);
+    with_two(OpenAiChat, first, second, &more)
+}
+
+fn throttled(seconds: &str) -> Reply {
+    Refusal::Throttled.reply(OpenAiChat).header("retry-after", seconds)
+}
+
+#[tokio::test]
+async fn a_target_that_rests_because_it_asked_for_it_still_says_when_to_come_back() {
+    for others in [Refusal::Internal, Refusal::BadKey] {
+        let first = FaultServer::always(throttled("60")).await;
+        let second = FaultServer::always(others.reply(OpenAiChat)).await;
+        let gateway = two_with_little_time(&first, &second);
+        for number in 0..3 {
+            let told = ask(&gateway, OpenAiChat, "pair", false).await;
+            assert_eq!((told.status, first.count()), (429, 1), "{number}: {told:?}");
+            let wait: u64 = told.header("retry-after").parse().unwrap();
+            assert!((1..=60).contains(&wait), "{told:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_the_budget_tells_less_than_what_was_said_before() {
+    for (refusal, status) in [(throttled("60"), 429), (Refusal::BadKey.reply(OpenAiChat), 401)] {
+        let first = FaultServer::always(refusal).await;
+        let second = FaultServer::always(Reply::silence()).await;
+        let told = ask(&two_with_little_time(&first, &second), OpenAiChat, "pair", false).await;
+        assert_eq!(told.status, status, "{told:?}");
+        assert_eq!(told.attempts().last().unwrap(), "second/n timeout_budget", "{told:?}");
+    }
+    // Nor does it when the same target said it.
+    let first = FaultServer::in_turn([Refusal::Internal.reply(OpenAiChat), Reply::silence()]).await;
+    let gateway = with_one(OpenAiChat, &first, &deadlines("first", LITTLE_TIME));
+    let told = ask(&gateway, OpenAiChat, "first/m", false).await;
+    assert_eq!((told.status, first.count()), (500, 2), "{told:?}");
+}
+
+#[tokio::test]
+async fn of_two_that_say_when_to_come_back_the_sooner_is_told() {
+    let overloaded = |seconds: &str| Refusal::Overloaded.reply(OpenAiChat).header("retry-after", seconds);
+    for (first, second, status, wait) in [
+        (throttled("60"), throttled("20"), 429, "20"),
+        (throttled("20"), throttled("60"), 429, "20"),
+        (throttled("60"), overloaded("20"), 503, "20"),
+        (overloaded("60"), throttled("20"), 429, "20"),
+    ] {
+        let (first, second) = (FaultServer::always(first).await, FaultServer::always(second).await);
+        let told = ask(&two_with_little_time(&first, &second), OpenAiChat, "pair", false).await;
+        assert_eq!((told.status, told.header("retry-after")), (status, wait), "{told:?}");
+        assert_eq!((first.count(), second.count()), (1, 1));
+    }
 }
 
 #[tokio::test]

@@ -142,6 +142,7 @@ impl Told {
                 continue;
             }
             let event: Value = serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {block}"));
+            assert!(event.is_object(), "an SDK reads an object in each event: {block}");
             if self.dialect == Anthropic {
                 assert_eq!(event["type"].as_str(), field("event:"), "{block}");
             }

@@ -163,7 +163,12 @@ pub fn gemini_retry_info(delay: &str) -> Reply {
 
 /// A good whole answer of `model`.
 pub fn whole(dialect: DialectId, model: &str, text: &str) -> Reply {
-    let body = match dialect {
+    Reply::json(200, &whole_body(dialect, model, text))
+}
+
+/// The body of one.
+pub fn whole_body(dialect: DialectId, model: &str, text: &str) -> Value {
+    match dialect {
         OpenAiChat => json!({
             "id": "c1", "object": "chat.completion", "created": 1, "model": model,
             "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
@@ -179,8 +184,7 @@ pub fn whole(dialect: DialectId, model: &str, text: &str) -> Reply {
             "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 2, "totalTokenCount": 5},
             "modelVersion": model, "responseId": "r1",
         }),
-    };
-    Reply::json(200, &body)
+    }
 }
 
 /// A good whole stream of `model`, one event for each piece.
@@ -338,7 +342,8 @@ impl Stream {
         self.raw(&format!("data: {data}\n\n"))
     }
 
-    fn raw(self, text: &str) -> Self {
+    /// Text as it stands on the wire.
+    pub fn raw(self, text: &str) -> Self {
         self.step(Step::Body(text.to_owned().into()))
     }
 }

@@ -108,6 +108,10 @@ impl Decoder {
         }
         let step = match serde_json::from_str::<Value>(&data) {
             Ok(value) => self.event(value, &event.event, out),
+            Err(_) if event.event == "error" => {
+                self.fail(error::parse_in_success(data.as_bytes()), out);
+                Ok(())
+            }
             Err(error) => Err(format!("an event that is not valid JSON ({error})")),
         };
         if let Err(why) = step {
@@ -120,6 +124,8 @@ impl Decoder {
         if !value.is_object() {
             return Err("an event that is no JSON object".to_owned());
         }
+        // Compatible servers leave the type out of an error.
+        let name = if name.is_empty() && value.get("error").is_some() { "error" } else { name };
         let kind = value.get("type").and_then(Value::as_str).unwrap_or(name).to_owned();
         match kind.as_str() {
             "message_start" => {

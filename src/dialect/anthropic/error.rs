@@ -34,6 +34,13 @@ pub(super) fn parse_in_success(body: &[u8]) -> ChatError {
     })
 }
 
+/// True for the text of an error as Anthropic's clients read it.
+pub(super) fn is_own_form(text: &str) -> bool {
+    serde_json::from_str::<Value>(text).is_ok_and(|value| {
+        value["type"] == "error" && value["error"]["type"].is_string() && value["error"]["message"].is_string()
+    })
+}
+
 /// Reads an error object; `None` when `value` is none.
 pub(super) fn read(status: Option<u16>, value: &Value) -> Option<ChatError> {
     let inner = value.get("error").unwrap_or(value);

@@ -29,7 +29,7 @@ pub use tools::tool_name;
 use super::mention::{Name, mentions_any};
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, Summary, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
-use crate::wire::sse::OneLineEvent;
+use crate::wire::sse::{OneLineEvent, SseEvent};
 use memchr::memmem::Finder;
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -76,6 +76,11 @@ impl Dialect for Anthropic {
             && event.data.is_some_and(|data| {
                 CONTENT_BLOCK.find(data).is_some() && !mentions_any(data, &[&MESSAGE, &ERROR, &USAGE])
             })
+    }
+
+    /// The SDKs look at the `event` field alone.
+    fn is_error_event(&self, event: &SseEvent) -> bool {
+        event.event == "error" && event.data.as_deref().is_some_and(error::is_own_form)
     }
 
     fn write_response(&self, response: &Response, losses: &mut Losses) -> Vec<u8> {

@@ -11,8 +11,8 @@ use crate::wire::sse::{SseEvent, SseParser};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// Bytes that are no events are kept up to this length, in case they are an error's body.
-const MAX_STRAY: usize = 64 * 1024;
+/// Bytes that are no events are kept up to this length, in case they are a whole answer or an error.
+const MAX_STRAY: usize = 4 * 1024 * 1024;
 
 /// Reads server-sent events.
 #[derive(Debug, Default)]
@@ -40,27 +40,26 @@ impl StreamDecoder for Decoder {
         if let Some(event) = self.sse.finish() {
             self.take(&event, out);
         }
-        if !self.chunks.begun && !self.chunks.failed {
-            // An error sent as a plain body, not as an event.
-            if let Ok(value) = serde_json::from_slice::<Value>(&self.stray)
-                && error::is_error(&value)
-            {
-                self.chunks.fail(error::read(200, &self.stray), out);
-            }
+        if self.chunks.begun || self.chunks.failed || self.stray.iter().all(u8::is_ascii_whitespace) {
+            return self.chunks.finish(out);
         }
-        self.chunks.finish(out);
+        // Some servers answer a request for a stream with one JSON body.
+        match response::read(&self.stray) {
+            Ok(answer) => out.extend(answer.into_events()),
+            Err(found) => self.chunks.fail(found, out),
+        }
     }
 }
 
 impl Decoder {
     fn take(&mut self, event: &SseEvent, out: &mut Vec<Event>) {
         let Some(data) = &event.data else {
-            if self.stray.len() + event.raw.len() <= MAX_STRAY {
+            if !event.raw.starts_with(b":") && self.stray.len() + event.raw.len() <= MAX_STRAY {
                 self.stray.extend_from_slice(&event.raw);
             }
             return;
         };
-        if data.is_empty() || data == "[DONE]" {
+        if data == "[DONE]" {
             return;
         }
         match serde_json::from_str(data) {

@@ -21,6 +21,14 @@ pub(super) fn is_error(value: &Value) -> bool {
     }
 }
 
+/// True for the text of an error as Google's clients read it.
+pub(super) fn is_own_form(text: &str) -> bool {
+    serde_json::from_str::<Value>(text).is_ok_and(|value| {
+        let error = &value["error"];
+        error["code"].is_u64() && error["message"].is_string() && error["status"].is_string()
+    })
+}
+
 /// Reads the body of an error answer.
 pub(super) fn read(status: u16, body: &[u8]) -> ChatError {
     let value: Value = serde_json::from_slice(body).unwrap_or_default();

@@ -28,6 +28,7 @@ pub use foreign_signatures::strip_foreign_signatures;
 
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
+use crate::wire::sse::SseEvent;
 use std::borrow::Cow;
 
 /// Gemini `generateContent` and `streamGenerateContent`.
@@ -53,6 +54,10 @@ impl Dialect for Gemini {
 
     fn parse_response(&self, body: &[u8]) -> Result<Response, ChatError> {
         response::read(body)
+    }
+
+    fn is_error_event(&self, event: &SseEvent) -> bool {
+        event.data.as_deref().is_some_and(error::is_own_form)
     }
 
     fn write_response(&self, response: &Response, losses: &mut Losses) -> Vec<u8> {

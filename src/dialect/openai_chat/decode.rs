@@ -78,8 +78,11 @@ impl Decoder {
             }
             return;
         };
-        if self.failed || self.done || data.is_empty() {
+        if self.failed || self.done {
             return;
+        }
+        if data.is_empty() {
+            return out.push(Event::Skipped { why: "an event without data".to_owned() });
         }
         self.saw_data = true;
         if data == "[DONE]" {
@@ -159,7 +162,7 @@ impl Decoder {
 
     /// The body has ended: closes what is open and tells the last.
     fn close(&mut self, out: &mut Vec<Event>) {
-        let finished = self.choices.values().any(Choice::is_finished);
+        let finished = !self.choices.is_empty() && self.choices.values().all(Choice::is_finished);
         let said_something = self.choices.values().any(Choice::said_something);
         let is_whole = finished || (self.done && said_something);
         if !is_whole {

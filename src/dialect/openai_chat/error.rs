@@ -35,6 +35,11 @@ pub(super) fn in_answer(value: &Value) -> Option<ChatError> {
     }
 }
 
+/// True for the text of an error as OpenAI's clients read it.
+pub(super) fn is_own_form(text: &str) -> bool {
+    serde_json::from_str::<Value>(text).is_ok_and(|value| value["error"]["message"].is_string())
+}
+
 fn read_value(status: u16, value: &Value) -> ChatError {
     match value {
         Value::Array(list) if list.len() == 1 => read_value(status, &list[0]),

@@ -24,10 +24,10 @@ pub mod usage_chunk;
 
 pub use strip::strip_reasoning_history;
 
-use super::mention::{Name, mentions_any, mentions_value};
+use super::mention::{Name, mentions_any, mentions_nonzero, mentions_value};
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, Summary, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};
-use crate::wire::sse::OneLineEvent;
+use crate::wire::sse::{OneLineEvent, SseEvent};
 use memchr::memmem::Finder;
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -39,6 +39,7 @@ static CHOICES: Name = LazyLock::new(|| Finder::new("\"choices\""));
 static ERROR: Name = LazyLock::new(|| Finder::new("error"));
 static DETAIL: Name = LazyLock::new(|| Finder::new("detail"));
 static FINISH_REASON: Name = LazyLock::new(|| Finder::new("finish_reason"));
+static INDEX: Name = LazyLock::new(|| Finder::new("index"));
 static USAGE: Name = LazyLock::new(|| Finder::new("usage"));
 
 /// OpenAI Chat Completions.
@@ -70,7 +71,8 @@ impl Dialect for OpenAiChat {
     }
 
     /// Where errors stand and look like is [`error`]'s business (`error`, `detail`, an object called `error`); an end is a
-    /// finish reason or `[DONE]`, which is no object with choices.
+    /// finish reason or `[DONE]`, which is no object with choices. Of several alternatives the end of each is waited for, so
+    /// that those behind the first are looked at.
     fn is_mere_content(&self, event: &OneLineEvent<'_>) -> bool {
         event.name.is_empty()
             && event.data.is_some_and(|data| {
@@ -78,7 +80,12 @@ impl Dialect for OpenAiChat {
                     && !mentions_any(data, &[&ERROR, &DETAIL])
                     && !mentions_value(data, &FINISH_REASON)
                     && !mentions_value(data, &USAGE)
+                    && !mentions_nonzero(data, &INDEX)
             })
+    }
+
+    fn is_error_event(&self, event: &SseEvent) -> bool {
+        event.data.as_deref().is_some_and(error::is_own_form)
     }
 
     fn write_response(&self, response: &Response, losses: &mut Losses) -> Vec<u8> {

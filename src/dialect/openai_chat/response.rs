@@ -69,6 +69,10 @@ fn read_value(value: Value) -> Result<Response, ChatError> {
     let Some(choices) = fields.list("choices")? else {
         return Err(ChatError::new(ErrorKind::Upstream, "it has no 'choices'."));
     };
+    // Azure says so where its filter took everything out.
+    if choices.is_empty() && fields.get("prompt_filter_results").is_none() {
+        return Err(ChatError::new(ErrorKind::Upstream, "its 'choices' are empty."));
+    }
     let scope = id.clone().unwrap_or_default();
     let mut candidates: Vec<(u64, Candidate)> = Vec::with_capacity(choices.len());
     for (position, choice) in choices.into_iter().enumerate() {
@@ -100,7 +104,9 @@ fn read_value(value: Value) -> Result<Response, ChatError> {
 
 fn read_choice(mut choice: Fields, scope: &str) -> Result<Candidate, ChatError> {
     let path = choice.path_of("message");
-    let mut message = choice.object("message")?.unwrap_or_else(|| Fields::new(Map::new(), path.clone()));
+    let message = choice.object("message")?;
+    let is_empty = message.is_none() && choice.get("text").is_none();
+    let mut message = message.unwrap_or_else(|| Fields::new(Map::new(), path.clone()));
     // Perplexity repeats the message as an empty delta.
     choice.take("delta");
     message.take("role");
@@ -113,6 +119,10 @@ fn read_choice(mut choice: Fields, scope: &str) -> Result<Candidate, ChatError> 
     }
     let word = choice.take("finish_reason");
     let stop = read_stop(word.as_ref().and_then(Value::as_str), calls_tools(&parts))?;
+    // Azure leaves the message out where its filter took the answer back.
+    if is_empty && stop != Some(StopReason::ContentFilter) {
+        return Err(ChatError::new(ErrorKind::Upstream, format!("it has no '{path}'.")));
+    }
     let (stop, stop_sequence) = with_sequence(stop, &mut choice);
     let mut extras = choice.telling_extras().fields;
     move_logprobs(&mut extras, &mut parts);

@@ -6,17 +6,38 @@ use super::labels::{
     ModelLabels, OperationLabels, ProviderLabels, QueueLabels, ReloadLabels, RequestLabels, TargetLabels, TokenLabels,
     WaitLabels,
 };
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use std::fmt;
 use std::sync::atomic::AtomicU64;
 
 pub(super) type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 /// Counts in fractions.
 pub(super) type Amount = Counter<f64, AtomicU64>;
+
+/// A family whose name and description stand there before anything was counted: whoever reads `/metrics` sees all there is.
+#[derive(Debug)]
+struct Shown<F>(F);
+
+impl<F: EncodeMetric> EncodeMetric for Shown<F> {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        self.0.metric_type()
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
 
 /// Everything that is counted, all at zero at first.
 #[derive(Debug)]
@@ -112,7 +133,11 @@ impl Families {
     }
 
     fn register_exchanges(&self, registry: &mut Registry) {
-        registry.register("bifrost_requests", "Exchanges that ended, by what the client got", self.requests.clone());
+        registry.register(
+            "bifrost_requests",
+            "Exchanges that ended, by what the client got",
+            Shown(self.requests.clone()),
+        );
         registry.register("bifrost_requests_in_flight", "Exchanges that have not ended", self.in_flight.clone());
         registry.register("bifrost_streams_open", "Streams that clients are reading", self.streams_open.clone());
         registry.register_with_unit(
@@ -128,60 +153,64 @@ impl Families {
             Unit::Seconds,
             self.overhead.clone(),
         );
-        registry.register("bifrost_losses", "Request fields that a translation could not carry", self.losses.clone());
+        registry.register(
+            "bifrost_losses",
+            "Request fields that a translation could not carry",
+            Shown(self.losses.clone()),
+        );
     }
 
     fn register_targets(&self, registry: &mut Registry) {
         registry.register(
             "bifrost_attempts",
             "Calls of providers, by what became of them; those `resting` or `busy` were not made",
-            self.attempts.clone(),
+            Shown(self.attempts.clone()),
         );
         registry.register(
             "bifrost_retries",
             "Calls of a target that the exchange had asked before",
-            self.retries.clone(),
+            Shown(self.retries.clone()),
         );
         registry.register(
             "bifrost_fallbacks",
             "How often an exchange went on from one target to the next, by their providers",
-            self.fallbacks.clone(),
+            Shown(self.fallbacks.clone()),
         );
         registry.register(
             "bifrost_reconnects",
             "Calls sent again at once because a kept connection turned out to be closed",
-            self.reconnects.clone(),
+            Shown(self.reconnects.clone()),
         );
         registry.register(
             "bifrost_stream_events_skipped",
             "Events of streams that could not be read and were left out",
-            self.skipped.clone(),
+            Shown(self.skipped.clone()),
         );
         registry.register(
             "bifrost_breaker_state",
             "State of a target's circuit breaker: 0 closed, 1 half-open, 2 open; absent until it changed once",
-            self.breaker_state.clone(),
+            Shown(self.breaker_state.clone()),
         );
         registry.register(
             "bifrost_breaker_changes",
             "How often circuit breakers went from one state to another",
-            self.breaker_changes.clone(),
+            Shown(self.breaker_changes.clone()),
         );
         registry.register(
             "bifrost_key_rests",
             "How often a key was put aside, by the outcome that was the reason",
-            self.key_rests.clone(),
+            Shown(self.key_rests.clone()),
         );
         registry.register_with_unit(
             "bifrost_cost",
             "What answers cost in US dollars, by the facts table and the provider's own count of tokens",
             Unit::Other("usd".to_owned()),
-            self.cost.clone(),
+            Shown(self.cost.clone()),
         );
         registry.register(
             "bifrost_cost_unknown",
             "Answers whose cost is not known: no price in the facts table, or no count of tokens",
-            self.cost_unknown.clone(),
+            Shown(self.cost_unknown.clone()),
         );
     }
 
@@ -189,18 +218,18 @@ impl Families {
         registry.register(
             "bifrost_target_in_flight",
             "Requests that have a place at a target",
-            self.target_in_flight.clone(),
+            Shown(self.target_in_flight.clone()),
         );
         registry.register(
             "bifrost_queue_depth",
             "Requests that wait for a place at a target",
-            self.queue_depth.clone(),
+            Shown(self.queue_depth.clone()),
         );
         registry.register_with_unit(
             "bifrost_queue_wait",
             "How long requests waited for a place, and how that ended; those that did not wait are not counted",
             Unit::Seconds,
-            self.queue_wait.clone(),
+            Shown(self.queue_wait.clone()),
         );
     }
 
@@ -209,35 +238,39 @@ impl Families {
             "gen_ai_client_operation_duration",
             "Time of an exchange from its request to the end of its answer",
             Unit::Seconds,
-            self.duration.clone(),
+            Shown(self.duration.clone()),
         );
         registry.register_with_unit(
             "gen_ai_client_operation_time_to_first_chunk",
             "Time of a streamed call from its sending to the first content of the provider that answered",
             Unit::Seconds,
-            self.first_chunk.clone(),
+            Shown(self.first_chunk.clone()),
         );
         registry.register_with_unit(
             "gen_ai_server_time_to_first_token",
             "Time of a streamed exchange from its request to the first content, failed attempts and waiting included",
             Unit::Seconds,
-            self.first_token.clone(),
+            Shown(self.first_token.clone()),
         );
         registry.register_with_unit(
             "gen_ai_server_time_per_output_token",
             "Time of a whole streamed answer after its first content, per token after the first",
             Unit::Seconds,
-            self.per_token.clone(),
+            Shown(self.per_token.clone()),
         );
         registry.register(
             "gen_ai_client_token_usage",
             "Tokens of an exchange, as providers count",
-            self.tokens.clone(),
+            Shown(self.tokens.clone()),
         );
     }
 
     fn register_gateway(&self, registry: &mut Registry) {
-        registry.register("bifrost_config_reload", "Times the configuration was read again", self.reloads.clone());
+        registry.register(
+            "bifrost_config_reload",
+            "Times the configuration was read again",
+            Shown(self.reloads.clone()),
+        );
         registry.register(
             "bifrost_config_last_reload_successful",
             "1 when the configuration in force is the newest one",
@@ -247,12 +280,12 @@ impl Families {
         registry.register(
             "bifrost_local_state",
             "1 for the state that the local server is in, 0 for the others",
-            self.local_state.clone(),
+            Shown(self.local_state.clone()),
         );
         registry.register(
             "bifrost_local_state_changes",
             "How often the local server went from one state to another",
-            self.local_state_changes.clone(),
+            Shown(self.local_state_changes.clone()),
         );
         registry.register_with_unit(
             "bifrost_local_resident",
