@@ -48,7 +48,7 @@ async fn pieces(body: impl Body<Data = Bytes>, server: &Server) -> Result<Pieces
         })?;
         // Trailers are passed over.
         let Ok(piece) = frame.into_data() else { continue };
-        if pieces.len() + piece.len() > server.max_body {
+        if pieces.bytes() + piece.len() > server.max_body {
             return Err(too_large(server));
         }
         pieces.push(piece);

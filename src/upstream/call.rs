@@ -198,7 +198,7 @@ impl AnswerBody {
     pub async fn whole(mut self, deadline: Instant, phase: Phase) -> Result<Bytes, Failure> {
         let mut pieces = Pieces::default();
         while let Some(piece) = self.chunk(deadline, phase).await? {
-            if pieces.len() + piece.len() > MAX_ANSWER {
+            if pieces.bytes() + piece.len() > MAX_ANSWER {
                 let message = format!("{} answered with more than {MAX_ANSWER} bytes.", self.limits.provider());
                 return Err(Failure::from_error(ChatError::new(ErrorKind::Upstream, message)));
             }

@@ -15,13 +15,13 @@ pub struct Pieces {
 
 impl Pieces {
     /// So many bytes have come.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.first.len() + self.all.len()
     }
 
     /// Takes the next piece.
     pub fn push(&mut self, piece: Bytes) {
-        if self.len() == 0 {
+        if self.bytes() == 0 {
             self.first = piece;
             return;
         }
@@ -55,7 +55,7 @@ mod tests {
                 joined.push(Bytes::from(piece.clone()));
             }
             let whole = pieces.concat();
-            prop_assert_eq!(joined.len(), whole.len());
+            prop_assert_eq!(joined.bytes(), whole.len());
             prop_assert_eq!(joined.join(), whole);
         }
     }
