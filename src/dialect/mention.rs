@@ -23,6 +23,12 @@ pub fn mentions_value(json: &[u8], name: &Name) -> bool {
     name.find_iter(json).any(|at| !is_null_member(&json[at + name.needle().len()..]))
 }
 
+/// True when `json` mentions `name`, and nowhere as a member that is `null`.
+pub fn mentions_no_null(json: &[u8], name: &Name) -> bool {
+    let mut mentions = name.find_iter(json).map(|at| &json[at + name.needle().len()..]).peekable();
+    mentions.peek().is_some() && !mentions.any(is_null_member)
+}
+
 /// True when `json` may hold a member called `name` whose value is not the number 0.
 pub fn mentions_nonzero(json: &[u8], name: &Name) -> bool {
     name.find_iter(json).any(|at| !is_zero_member(&json[at + name.needle().len()..]))
@@ -59,6 +65,9 @@ mod tests {
         assert!(!mentions_value(br#"{"usage" : null}"#, &USAGE));
         assert!(mentions_value(br#"{"usage":null,"x":{"usage":{}}}"#, &USAGE));
         assert!(mentions_value(br#"{"content":"\"usage\":null"}"#, &USAGE));
+        assert!(mentions_no_null(br#"{"usage":{},"x":"usage"}"#, &USAGE));
+        assert!(!mentions_no_null(br#"{"usage":{},"x":{"usage": null}}"#, &USAGE));
+        assert!(!mentions_no_null(br#"{"a":1}"#, &USAGE));
         assert!(!mentions_nonzero(br#"{"index":0,"a":{"index" : 0 }}"#, &INDEX));
         for other in ["1", "10", "01", "0.5", "0e1", "null", "\"0\"", "-0"] {
             assert!(

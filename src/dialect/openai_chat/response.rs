@@ -7,7 +7,7 @@ use super::write_messages::{Takes, write_answer};
 use super::{audio, error, usage, words};
 use crate::chat::{Candidate, ChatError, DialectId, ErrorKind, Extras, Losses, Part, Response, StopReason};
 use crate::dialect::Summary;
-use crate::dialect::mention::{Name, mentions_any};
+use crate::dialect::mention::{Name, mentions_any, mentions_no_null};
 use crate::wire::json::{Object, text_of};
 use memchr::memmem::Finder;
 use serde_json::{Map, Value, json};
@@ -28,7 +28,7 @@ pub(super) fn read(body: &[u8]) -> Result<Response, ChatError> {
     })
 }
 
-static MESSAGE: Name = LazyLock::new(|| Finder::new("\"message\""));
+static MESSAGE: Name = LazyLock::new(|| Finder::new("message"));
 /// An answer that ended with an error has it as its finish reason.
 static ERROR: Name = LazyLock::new(|| Finder::new("\"error\""));
 
@@ -54,7 +54,7 @@ fn summary(body: &[u8]) -> Option<Summary> {
         }
     }
     let choices = choices.filter(|choices| choices.starts_with(b"["))?;
-    if MESSAGE.find(choices).is_none() || mentions_any(choices, &[&ERROR]) {
+    if !mentions_no_null(choices, &MESSAGE) || mentions_any(choices, &[&ERROR]) {
         return None;
     }
     Some(Summary { model: model.filter(|model| !model.is_empty()), usage: counted })
