@@ -27,8 +27,6 @@ use tokio::time::Instant;
 const HOLD: Duration = Duration::from_secs(10);
 /// A waiting client gets a sign of life this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// So many headers an answer usually has at most.
-const HEADERS: usize = 12;
 
 /// Answers a request of `ingress`.
 pub async fn answer(
@@ -68,7 +66,6 @@ pub fn refuse(exchange: &Exchange, failure: &Failure) -> Response {
 /// The headers that tell what happened so far.
 pub fn tell(exchange: &Exchange, headers: &mut HeaderMap) {
     let record = exchange.record();
-    headers.reserve(HEADERS);
     if let Some(id) = exchange.headers.get(reply::REQUEST_ID) {
         headers.insert(reply::REQUEST_ID, id.clone());
     }

@@ -222,7 +222,7 @@ fn note_stop(request: &Request, provider: &Provider, losses: &mut Losses) {
 }
 
 fn headers(exchange: &Exchange, provider: &Provider, endpoint: &Endpoint, credential: &Credential) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(8);
+    let mut headers = HeaderMap::with_capacity(6);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let accept = if exchange.stream { "text/event-stream, application/json" } else { "application/json" };
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
