@@ -4,7 +4,8 @@ use super::connect::{Connected, Duplex, ForwardProxy, root_cause};
 use super::origin::Origin;
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
-use http::{Request, Response, Uri};
+use http::uri::Authority;
+use http::{HeaderValue, Request, Response, Uri};
 use http_body::{Body as _, Frame};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -134,10 +135,12 @@ impl Connection {
                 match &self.proxy {
                     // On a connection of its own a server gets the path alone.
                     None => *request.uri_mut() = path_only(request.uri()),
-                    Some(ForwardProxy { authorization: Some(authorization) }) => {
-                        request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
+                    Some(ForwardProxy { authorization }) => {
+                        name_host(request.uri_mut(), origin.host());
+                        if let Some(authorization) = authorization {
+                            request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
+                        }
                     }
-                    Some(ForwardProxy { authorization: None }) => {}
                 }
                 let mut answer = pin!(sender.send_request(request));
                 poll_fn(|cx| {
@@ -146,7 +149,10 @@ impl Connection {
                 })
                 .await
             }
-            Line::Http2(sender) => sender.send_request(request).await,
+            Line::Http2(sender) => {
+                name_host(request.uri_mut(), origin.host());
+                sender.send_request(request).await
+            }
         };
         sent.map_err(|error| Unanswered { cause: root_cause(&error), silent: self.is_silent_since(before) })
     }
@@ -185,6 +191,17 @@ impl Connection {
 
 fn path_only(uri: &Uri) -> Uri {
     uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()))
+}
+
+/// Leaves of the authority of a URL what a `host` header says: the user's name and password are nobody's business.
+fn name_host(uri: &mut Uri, host: &HeaderValue) {
+    if uri.authority().is_some_and(|authority| authority.as_str().as_bytes() == host.as_bytes()) {
+        return;
+    }
+    let mut parts = std::mem::take(uri).into_parts();
+    parts.authority = Authority::try_from(host.as_bytes()).ok();
+    // What is no URL then is sent nowhere.
+    *uri = Uri::from_parts(parts).unwrap_or_default();
 }
 
 /// Lets a connection do what can be done now. How it ended is told to the request that it carried.

@@ -9,6 +9,8 @@ mod deadline;
 mod origin;
 mod outcome;
 mod retry_after;
+#[cfg(test)]
+mod tests;
 
 pub use call::{Answer, AnswerBody, Call};
 pub use client::{Clients, LocalUrlError};
