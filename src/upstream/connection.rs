@@ -2,6 +2,7 @@
 
 use super::connect::{Connected, Duplex, ForwardProxy, root_cause};
 use super::origin::Origin;
+use super::severable::Severable;
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::uri::Authority;
@@ -10,7 +11,8 @@ use http_body::{Body as _, Frame};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -66,22 +68,25 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 const PING_LIMIT: Duration = Duration::from_secs(10);
 
 impl Connection {
-    /// Agrees with the server on how to speak. One that carries requests side by side ends with `revoked`.
+    /// Agrees with the server on how to speak. The connection ends with `revoked`, whoever holds it.
     ///
     /// # Errors
     /// The connection broke meanwhile.
     pub async fn open(connected: Connected, revoked: Option<&CancellationToken>) -> Result<Self, hyper::Error> {
         let received = Arc::new(AtomicU64::new(0));
-        let io = TokioIo::new(Metered { inner: connected.io, received: Arc::clone(&received) });
+        let inner = match revoked {
+            // Nobody drives it while its answer is left unread.
+            Some(revoked) if !connected.http2 => Box::new(Severable::new(connected.io, revoked)),
+            _ => connected.io,
+        };
+        let io = TokioIo::new(Metered { inner, received: Arc::clone(&received) });
         let line = if connected.http2 {
-            let mut builder = http2::Builder::new(TokioExecutor::new());
+            let tasks = Tasks { revoked: revoked.cloned() };
+            let mut builder = http2::Builder::new(tasks.clone());
             // A network that has silently gone takes the connection with it, not every request that comes after.
             builder.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_LIMIT);
             let (sender, driver) = builder.handshake(io).await?;
-            match revoked {
-                None => drop(tokio::spawn(driver)),
-                Some(revoked) => drop(tokio::spawn(revoked.clone().run_until_cancelled_owned(driver))),
-            }
+            tasks.execute(driver);
             Line::Http2(sender)
         } else {
             let (sender, driver) = http1::Builder::new().handshake(io).await?;
@@ -208,6 +213,25 @@ fn name_host(uri: &mut Uri, host: &HeaderValue) {
 fn drive(driver: &mut Option<Box<Driver>>, cx: &mut Context<'_>) {
     if driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
         *driver = None;
+    }
+}
+
+/// Runs the tasks of a connection that carries requests side by side. All of them end with `revoked`, the one that has the
+/// socket among them, whoever still holds an answer.
+#[derive(Clone)]
+struct Tasks {
+    revoked: Option<CancellationToken>,
+}
+
+impl<F> Executor<F> for Tasks
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        match &self.revoked {
+            None => drop(tokio::spawn(task)),
+            Some(revoked) => drop(tokio::spawn(revoked.clone().run_until_cancelled_owned(task))),
+        }
     }
 }
 

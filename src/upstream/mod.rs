@@ -9,6 +9,7 @@ mod deadline;
 mod origin;
 mod outcome;
 mod retry_after;
+mod severable;
 #[cfg(test)]
 mod tests;
 

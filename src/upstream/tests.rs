@@ -173,6 +173,28 @@ async fn a_connection_that_the_server_takes_away_ends_what_it_carries_and_carrie
 }
 
 #[tokio::test]
+async fn local_only_mode_ends_the_streams_and_their_connection() {
+    let server = Server::start(&["h2"]).await;
+    let clients = server.clients();
+    let asking = ask(&clients, "/read");
+    let mut connection = server.http2().await;
+    let (_stream, mut body) = begun(connection.next().await.1, asking).await;
+    let asking = ask(&clients, "/unread");
+    let (_other, unread) = begun(connection.next().await.1, asking).await;
+    let unanswered = ask(&clients, "/unanswered");
+    let (_, _response) = connection.next().await;
+
+    clients.set_local_only(true);
+    assert_eq!(chunk(&mut body).await.unwrap_err().outcome, Outcome::Cancelled);
+    assert_eq!(failed(unanswered).await.outcome, Outcome::Cancelled);
+    // Nobody reads the other one now: its client is slow.
+    soon(connection.serving).await.unwrap();
+    drop(unread);
+    assert_eq!(failed(ask(&clients, "/refused")).await.outcome, Outcome::Cancelled);
+    assert!(server.is_left_alone());
+}
+
+#[tokio::test]
 async fn a_kept_http1_connection_that_has_died_is_replaced_once() {
     let server = Server::start(&["http/1.1"]).await;
     let clients = server.clients();
@@ -203,6 +225,32 @@ async fn a_kept_http1_connection_that_has_died_is_replaced_once() {
     drop(newest);
     assert_eq!(failed(asking).await.outcome, Outcome::Unreachable);
     assert!(server.is_left_alone(), "it was asked a third time");
+}
+
+#[tokio::test]
+async fn an_http1_connection_ends_with_an_answer_that_nobody_wants_and_with_local_only_mode() {
+    let begin = b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\none";
+    let server = Server::start(&["http/1.1"]).await;
+    let clients = server.clients();
+    for local_only in [false, true] {
+        let asking = ask(&clients, "/");
+        let mut connection = server.accept().await;
+        read_http1(&mut connection).await;
+        connection.write_all(begin).await.unwrap();
+        let mut body = answered(asking).await.body;
+        assert_eq!(chunk(&mut body).await.unwrap().unwrap(), "one");
+        let mut unread = Some(body);
+        if local_only {
+            clients.set_local_only(true);
+        } else {
+            unread = None;
+        }
+        // Closed in good order or not.
+        assert!(soon(connection.read_u8()).await.is_err());
+        if let Some(body) = &mut unread {
+            assert_eq!(chunk(body).await.unwrap_err().outcome, Outcome::Cancelled);
+        }
+    }
 }
 
 #[tokio::test]
