@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -159,7 +160,7 @@ impl Connection {
                 sender.send_request(request).await
             }
         };
-        sent.map_err(|error| Unanswered { cause: root_cause(&error), silent: self.is_silent_since(before) })
+        sent.map_err(|error| Unanswered { cause: root_cause(&error), silent: self.is_silent_since(before, &error) })
     }
 
     /// The next frame of the body of the answer that is under way.
@@ -186,12 +187,18 @@ impl Connection {
     }
 
     /// The connection has ended without another byte. Over HTTP/2 those may be of other answers, so only the end counts.
-    fn is_silent_since(&self, before: u64) -> bool {
+    fn is_silent_since(&self, before: u64, error: &hyper::Error) -> bool {
         match &self.line {
             Line::Http1 { .. } => self.received.load(Ordering::Relaxed) == before,
-            Line::Http2(sender) => sender.is_closed(),
+            // The request may hear of the end before the sender does.
+            Line::Http2(sender) => sender.is_closed() || is_end(error),
         }
     }
+}
+
+/// The connection broke, or gave no sign of life, or was closed before the request was on it.
+fn is_end(error: &hyper::Error) -> bool {
+    error.is_canceled() || error.is_timeout() || error.source().is_some_and(|cause| cause.is::<io::Error>())
 }
 
 fn path_only(uri: &Uri) -> Uri {

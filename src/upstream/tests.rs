@@ -172,6 +172,28 @@ async fn a_connection_that_the_server_takes_away_ends_what_it_carries_and_carrie
     soon(old.serving).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_dies_with_a_request_before_a_word_is_asked_again_over_a_new_connection() {
+    // Who hears of the end first is left to chance.
+    for _ in 0..20 {
+        let server = Server::start(&["h2"]).await;
+        let clients = server.clients();
+        let asking = ask(&clients, "/first");
+        let mut old = server.http2().await;
+        answer(old.next().await.1, "first");
+        assert_eq!(whole(answered(asking).await).await, "first");
+
+        let asking = ask(&clients, "/second");
+        let (_, _unanswered) = old.next().await;
+        old.serving.abort();
+        let mut new = server.http2().await;
+        answer(new.next().await.1, "second");
+        let again = answered(asking).await;
+        assert!(again.reconnected);
+        assert_eq!(whole(again).await, "second");
+    }
+}
+
 #[tokio::test]
 async fn local_only_mode_ends_the_streams_and_their_connection() {
     let server = Server::start(&["h2"]).await;
