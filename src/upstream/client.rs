@@ -60,6 +60,15 @@ impl Clients {
         }
     }
 
+    /// The clients with a connector of a test's own for the cloud.
+    #[cfg(test)]
+    pub(super) fn through(connector: Arc<dyn Connector>) -> Self {
+        let cloud = Cloud::default();
+        let client = Client::new(connector, Some(cloud.revoked.clone()));
+        cloud.client.set(Ok(client)).expect("it is new");
+        Self { cloud: RwLock::new(Some(Arc::new(cloud))), ..Self::new(true) }
+    }
+
     /// The origin of `uri`, with the client that can go there; `local_only` is the wish of one request.
     ///
     /// # Errors

@@ -3,14 +3,18 @@
 use super::connect::{Connected, Duplex, ForwardProxy, root_cause};
 use super::deadline::Alarm;
 use super::origin::Origin;
+use super::severable::Severable;
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
-use http::{Request, Response, Uri};
+use http::uri::Authority;
+use http::{HeaderValue, Request, Response, Uri};
 use http_body::{Body as _, Frame};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -68,22 +72,25 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 const PING_LIMIT: Duration = Duration::from_secs(10);
 
 impl Connection {
-    /// Agrees with the server on how to speak. One that carries requests side by side ends with `revoked`.
+    /// Agrees with the server on how to speak. The connection ends with `revoked`, whoever holds it.
     ///
     /// # Errors
     /// The connection broke meanwhile.
     pub async fn open(connected: Connected, revoked: Option<&CancellationToken>) -> Result<Self, hyper::Error> {
         let received = Arc::new(AtomicU64::new(0));
-        let io = TokioIo::new(Metered { inner: connected.io, received: Arc::clone(&received) });
+        let inner = match revoked {
+            // Nobody drives it while its answer is left unread.
+            Some(revoked) if !connected.http2 => Box::new(Severable::new(connected.io, revoked)),
+            _ => connected.io,
+        };
+        let io = TokioIo::new(Metered { inner, received: Arc::clone(&received) });
         let line = if connected.http2 {
-            let mut builder = http2::Builder::new(TokioExecutor::new());
+            let tasks = Tasks { revoked: revoked.cloned() };
+            let mut builder = http2::Builder::new(tasks.clone());
             // A network that has silently gone takes the connection with it, not every request that comes after.
             builder.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_LIMIT);
             let (sender, driver) = builder.handshake(io).await?;
-            match revoked {
-                None => drop(tokio::spawn(driver)),
-                Some(revoked) => drop(tokio::spawn(revoked.clone().run_until_cancelled_owned(driver))),
-            }
+            tasks.execute(driver);
             Line::Http2(sender)
         } else {
             let (sender, driver) = http1::Builder::new().handshake(io).await?;
@@ -148,10 +155,12 @@ impl Connection {
                 match &self.proxy {
                     // On a connection of its own a server gets the path alone.
                     None => *request.uri_mut() = path_only(request.uri()),
-                    Some(ForwardProxy { authorization: Some(authorization) }) => {
-                        request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
+                    Some(ForwardProxy { authorization }) => {
+                        name_host(request.uri_mut(), origin.host());
+                        if let Some(authorization) = authorization {
+                            request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
+                        }
                     }
-                    Some(ForwardProxy { authorization: None }) => {}
                 }
                 let mut answer = pin!(sender.send_request(request));
                 poll_fn(|cx| {
@@ -160,9 +169,12 @@ impl Connection {
                 })
                 .await
             }
-            Line::Http2(sender) => sender.send_request(request).await,
+            Line::Http2(sender) => {
+                name_host(request.uri_mut(), origin.host());
+                sender.send_request(request).await
+            }
         };
-        sent.map_err(|error| Unanswered { cause: root_cause(&error), silent: self.is_silent_since(before) })
+        sent.map_err(|error| Unanswered { cause: root_cause(&error), silent: self.is_silent_since(before, &error) })
     }
 
     /// The next frame of the body of the answer that is under way.
@@ -189,22 +201,58 @@ impl Connection {
     }
 
     /// The connection has ended without another byte. Over HTTP/2 those may be of other answers, so only the end counts.
-    fn is_silent_since(&self, before: u64) -> bool {
+    fn is_silent_since(&self, before: u64, error: &hyper::Error) -> bool {
         match &self.line {
             Line::Http1 { .. } => self.received.load(Ordering::Relaxed) == before,
-            Line::Http2(sender) => sender.is_closed(),
+            // The request may hear of the end before the sender does.
+            Line::Http2(sender) => sender.is_closed() || is_end(error),
         }
     }
+}
+
+/// The connection broke, or gave no sign of life, or was closed before the request was on it.
+fn is_end(error: &hyper::Error) -> bool {
+    error.is_canceled() || error.is_timeout() || error.source().is_some_and(|cause| cause.is::<io::Error>())
 }
 
 fn path_only(uri: &Uri) -> Uri {
     uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()))
 }
 
+/// Leaves of the authority of a URL what a `host` header says: the user's name and password are nobody's business.
+fn name_host(uri: &mut Uri, host: &HeaderValue) {
+    if uri.authority().is_some_and(|authority| authority.as_str().as_bytes() == host.as_bytes()) {
+        return;
+    }
+    let mut parts = std::mem::take(uri).into_parts();
+    parts.authority = Authority::try_from(host.as_bytes()).ok();
+    // What is no URL then is sent nowhere.
+    *uri = Uri::from_parts(parts).unwrap_or_default();
+}
+
 /// Lets a connection do what can be done now. How it ended is told to the request that it carried.
 fn drive(driver: &mut Option<Box<Driver>>, cx: &mut Context<'_>) {
     if driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
         *driver = None;
+    }
+}
+
+/// Runs the tasks of a connection that carries requests side by side. All of them end with `revoked`, the one that has the
+/// socket among them, whoever still holds an answer.
+#[derive(Clone)]
+struct Tasks {
+    revoked: Option<CancellationToken>,
+}
+
+impl<F> Executor<F> for Tasks
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        match &self.revoked {
+            None => drop(tokio::spawn(task)),
+            Some(revoked) => drop(tokio::spawn(revoked.clone().run_until_cancelled_owned(task))),
+        }
     }
 }
 

@@ -9,6 +9,9 @@ mod deadline;
 mod origin;
 mod outcome;
 mod retry_after;
+mod severable;
+#[cfg(test)]
+mod tests;
 
 pub use call::{Answer, AnswerBody, Call};
 pub use client::{Clients, LocalUrlError};
