@@ -6,7 +6,7 @@ mod server;
 use super::{Answer, AnswerBody, Call, Clients, Failure, Outcome, Phase};
 use bytes::Bytes;
 use h2::{Reason, SendStream};
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method, Response, Uri};
 use server::{PROVIDER, Server, answer, read_http1, soon};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -22,20 +22,6 @@ const LONG: Duration = Duration::from_secs(60);
 /// A whole answer, after which the connection may be used again.
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
-fn call(url: &str) -> Call {
-    Call {
-        provider: "p".to_owned(),
-        method: Method::POST,
-        url: url.to_owned(),
-        headers: HeaderMap::new(),
-        body: Bytes::from_static(b"{}"),
-        local_only: false,
-        connect: LONG,
-        deadline: Instant::now() + LONG,
-        phase: Phase::WholeAnswer,
-    }
-}
-
 type Asking = JoinHandle<Result<Answer, Failure>>;
 
 /// Asks for a path of the provider's.
@@ -44,8 +30,21 @@ fn ask(clients: &Arc<Clients>, path: &str) -> Asking {
 }
 
 fn ask_at(clients: &Arc<Clients>, url: &str) -> Asking {
-    let (call, clients) = (call(url), Arc::clone(clients));
-    tokio::spawn(async move { call.send(&clients).await })
+    let (url, clients) = (Uri::try_from(url), Arc::clone(clients));
+    tokio::spawn(async move {
+        let call = Call {
+            provider: &Arc::from("p"),
+            method: Method::POST,
+            url,
+            headers: &HeaderMap::new,
+            body: Bytes::from_static(b"{}"),
+            local_only: false,
+            connect: LONG,
+            deadline: Instant::now() + LONG,
+            phase: Phase::WholeAnswer,
+        };
+        call.send(&clients).await
+    })
 }
 
 async fn answered(asking: Asking) -> Answer {
