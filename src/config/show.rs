@@ -145,7 +145,7 @@ fn effective_limits(provider: &Provider) -> Table {
     put(&mut table, "in_flight", limits.in_flight);
     put(&mut table, "queue", Some(limits.queue));
     put_span(&mut table, "queue_timeout", limits.queue_timeout);
-    put(&mut table, "residency", Some(Span(limits.residency)).filter(|_| &*provider.name == MLX_LOCAL));
+    put(&mut table, "residency", (&*provider.name == MLX_LOCAL).then_some(Span(limits.residency)));
     table
 }
 

@@ -170,7 +170,7 @@ pub fn report(depths: &[Depth]) -> Vec<Value> {
 pub fn load(depth: &Depth, known_model: bool) -> Load<'_> {
     Load {
         provider: &depth.provider,
-        model: Some(&*depth.model).filter(|_| known_model),
+        model: known_model.then_some(&*depth.model),
         in_flight: depth.in_flight,
         interactive: depth.interactive,
         batch: depth.batch,

@@ -16,14 +16,13 @@ pub(super) fn read(mut part: Fields, signature: Option<String>) -> Option<MediaP
         let data = standard_base64(&blob.take_string("data").unwrap_or_default());
         let media_type = blob.take_string("mimeType");
         (inline(data, media_type.as_deref()), media_type, "inlineData", blob)
-    } else if let Some(mut file) = part.take_object("fileData") {
+    } else {
+        let mut file = part.take_object("fileData")?;
         let uri = file.take_string("fileUri").unwrap_or_default();
         let is_public = !uri.starts_with(FILES_API) && (uri.starts_with("https://") || uri.starts_with("http://"));
         let source =
             if is_public { MediaSource::Url(uri) } else { MediaSource::FileId { dialect: DialectId::Gemini, id: uri } };
         (source, file.take_string("mimeType"), "fileData", file)
-    } else {
-        return None;
     };
     let mut extras = part.rest();
     rest.rest_into(place, &mut extras);

@@ -163,7 +163,7 @@ impl Metrics {
     pub(super) fn happened(&self, event: &Event<'_>) {
         match *event {
             Event::Breaker { provider, model, known_model, from, to, .. } => {
-                self.breaker_changed(provider, Some(model).filter(|_| known_model), from, to);
+                self.breaker_changed(provider, known_model.then_some(model), from, to);
             }
             Event::KeyRested { provider, reason, .. } => {
                 let provider = self.providers.label(provider);
