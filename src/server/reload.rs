@@ -104,11 +104,13 @@ mod tests {
     use crate::server::exchange::Exchange;
     use http::HeaderMap;
     use std::time::Instant;
+    use tempfile::TempDir;
 
     #[tokio::test]
     async fn what_other_machines_can_reach_never_loses_its_keys() {
         let text = "[server]\nhost = \"0.0.0.0\"\napi_keys = [\"env:K\"]\n";
-        let inputs = Inputs::new(Environment::from_iter([("K".to_owned(), "k1".to_owned())]), Flags::default());
+        let home = TempDir::new().unwrap();
+        let inputs = inputs(&home);
         let load = |text: &str| load(&inputs, text);
         let gateway = start(&inputs, load(text)).await;
         // Without `host` the file is right by itself; the sockets of this process are still open to others.
@@ -121,7 +123,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_request_gets_the_providers_and_their_keys_of_one_load() {
-        let inputs = Inputs::new(Environment::default(), Flags::default());
+        let home = TempDir::new().unwrap();
+        let inputs = inputs(&home);
         let provider =
             "[providers.p]\nbase_url = \"http://127.0.0.1:1\"\ndialect = \"openai_chat\"\nmodels = \"none\"\n";
         let with = |keys: &str| load(&inputs, &format!("{provider}keys = [{keys}]\n"));
@@ -145,6 +148,13 @@ mod tests {
             assert!(provider.keys.len() == 2 || chosen[0] == chosen[1], "a key of another load: {chosen:?}");
         }
         reloading.await.unwrap();
+    }
+
+    /// A home of its own: a gateway writes its token there.
+    fn inputs(home: &TempDir) -> Inputs {
+        let home = home.path().display().to_string();
+        let variables = [("HOME".to_owned(), home), ("K".to_owned(), "k1".to_owned())];
+        Inputs::new(Environment::from_iter(variables), Flags::default())
     }
 
     fn load(inputs: &Inputs, text: &str) -> Snapshot {
