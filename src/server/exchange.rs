@@ -385,8 +385,8 @@ impl DerefMut for Record<'_> {
     }
 }
 
-/// The headers that somebody asks for later and the gateway's own, apart from the connection's buffer: while that is held, the connection needs
-/// another one.
+/// The headers that somebody asks for later, and the gateway's own; apart from the connection's buffer: while that is held,
+/// the connection needs another one.
 fn kept(headers: &HeaderMap) -> (HeaderMap, HeaderMap) {
     let (mut kept, mut own) = (HeaderMap::with_capacity(3), HeaderMap::new());
     for (name, value) in headers {
