@@ -472,11 +472,12 @@ struct UsageFields<'a>(&'a Usage);
 
 impl Serialize for UsageFields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(5))?;
+        let mut map = serializer.serialize_map(Some(6))?;
         map.serialize_entry("input", &self.0.input)?;
         map.serialize_entry("output", &self.0.output)?;
         map.serialize_entry("cache_read", &self.0.cache_read)?;
         map.serialize_entry("cache_write", &self.0.cache_write)?;
+        map.serialize_entry("cache_write_1h", &self.0.cache_write_1h)?;
         map.serialize_entry("reasoning", &self.0.reasoning)?;
         map.end()
     }
