@@ -15,6 +15,7 @@ fuzz_target!(|data: &[u8]| {
         strip_reasoning_history(data, &Profile::VENDOR),
     ];
     let mut changes = object.edit();
+    changes.remove("fallbacks");
     edits::max_tokens_name(&object, &mut changes);
     edits::stop_as_list(&object, &mut changes);
     edits::developer_as_system(&object, &mut changes);

@@ -1,5 +1,6 @@
 //! A JSON object taken as bytes: where its top-level members stand, and edits that keep every other byte.
 
+use super::cuts::Cuts;
 use memchr::memchr2;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -136,7 +137,7 @@ impl<'a> Object<'a> {
 
     /// Starts a set of edits.
     pub fn edit(&self) -> Edits<'_, 'a> {
-        Edits { object: self, changes: Vec::new(), added: Vec::new() }
+        Edits { object: self, cuts: Cuts::default(), removed: Vec::new(), added: Vec::new() }
     }
 
     fn key_is(&self, member: &Member, name: &str) -> bool {
@@ -150,15 +151,20 @@ impl<'a> Object<'a> {
 #[derive(Debug)]
 pub struct Edits<'o, 'a> {
     object: &'o Object<'a>,
-    changes: Vec<(Range<usize>, Vec<u8>)>,
+    cuts: Cuts,
+    /// Where the members stand that are taken out.
+    removed: Vec<usize>,
     added: Vec<u8>,
 }
 
 impl Edits<'_, '_> {
     /// Replaces the value called `name` by `json`, or adds the member at the end.
     pub fn set(&mut self, name: &str, json: &[u8]) {
-        if self.replace(name, |member| member.value.clone(), json) == 0 {
-            self.add(name, json);
+        if !self.replace(name, |member| member.value.clone(), json) {
+            self.added.push(b',');
+            self.added.extend_from_slice(&quoted(name));
+            self.added.push(b':');
+            self.added.extend_from_slice(json);
         }
     }
 
@@ -169,60 +175,39 @@ impl Edits<'_, '_> {
 
     /// Takes a member out, with one comma. Does nothing when it is missing.
     pub fn remove(&mut self, name: &str) {
-        let members = &self.object.outline.members;
-        for (index, member) in members.iter().enumerate() {
-            if !self.object.key_is(member, name) {
-                continue;
-            }
-            let range = if let Some(next) = members.get(index + 1) {
-                member.key.start..next.key.start
-            } else if let Some(last_kept) = members[..index].iter().rev().find(|kept| !self.object.key_is(kept, name)) {
-                last_kept.value.end..member.value.end
-            } else {
-                member.key.start..member.value.end
-            };
-            self.changes.push((range, Vec::new()));
-        }
+        let members = self.object.outline.members.iter().enumerate();
+        self.removed.extend(members.filter(|(_, member)| self.object.key_is(member, name)).map(|(index, _)| index));
     }
 
     /// The edited body.
-    pub fn apply(mut self) -> Vec<u8> {
-        let (bytes, end) = (self.object.bytes, self.object.outline.end);
-        self.changes.sort_by_key(|(range, _)| range.start);
-        let new: usize = self.changes.iter().map(|(_, new)| new.len()).sum();
-        let mut out = Vec::with_capacity(bytes.len() + self.added.len() + new);
-        let mut at = 0;
-        for (range, new) in &self.changes {
-            // Removals of neighbours may overlap; what is already left out stays left out.
-            if range.start > at {
-                out.extend_from_slice(&bytes[at..range.start]);
+    pub fn apply(self) -> Vec<u8> {
+        let Self { object, mut cuts, removed, mut added } = self;
+        let Outline { members, end } = &*object.outline;
+        let mut is_left = !members.is_empty();
+        if !removed.is_empty() {
+            let mut gone = vec![false; members.len()];
+            removed.into_iter().for_each(|index| gone[index] = true);
+            is_left = !gone.iter().all(|gone| *gone);
+            let spans = members.iter().map(|member| member.key.start..member.value.end);
+            cuts.remove(spans.zip(gone));
+        }
+        if !added.is_empty() {
+            if !is_left {
+                added.remove(0);
             }
-            out.extend_from_slice(new);
-            at = at.max(range.end);
+            cuts.put(*end..*end, added);
         }
-        out.extend_from_slice(&bytes[at..end.max(at)]);
-        if !self.added.is_empty() {
-            let is_empty = out.iter().rev().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-            out.extend_from_slice(&self.added[usize::from(is_empty)..]);
-        }
-        out.extend_from_slice(&bytes[end..]);
-        out
+        cuts.apply(object.bytes)
     }
 
-    fn add(&mut self, name: &str, json: &[u8]) {
-        self.added.push(b',');
-        self.added.extend_from_slice(&quoted(name));
-        self.added.push(b':');
-        self.added.extend_from_slice(json);
-    }
-
-    /// Puts `json` in the place of a part of every member called `name`; tells how many there are.
-    fn replace(&mut self, name: &str, part: impl Fn(&Member) -> Range<usize>, json: &[u8]) -> usize {
-        let object = self.object;
-        let found = object.outline.members.iter().filter(|member| object.key_is(member, name));
-        let before = self.changes.len();
-        self.changes.extend(found.map(|member| (part(member), json.to_vec())));
-        self.changes.len() - before
+    /// Puts `json` in the place of a part of every member called `name`; false when there is none.
+    fn replace(&mut self, name: &str, part: impl Fn(&Member) -> Range<usize>, json: &[u8]) -> bool {
+        let mut is_there = false;
+        for member in self.object.outline.members.iter().filter(|member| self.object.key_is(member, name)) {
+            self.cuts.put(part(member), json.to_vec());
+            is_there = true;
+        }
+        is_there
     }
 }
 
@@ -365,6 +350,21 @@ mod tests {
     }
 
     #[test]
+    fn two_fields_that_are_taken_from_the_end_leave_an_object() {
+        let taken = |body, names: &[&str]| edited(body, |edits| names.iter().for_each(|name| edits.remove(name)));
+        let body = r#"{"model":"m","reasoning_effort":"low","fallbacks":["a"]}"#;
+        assert_eq!(taken(body, &["fallbacks", "reasoning_effort"]), r#"{"model":"m"}"#);
+        assert_eq!(taken(body, &["reasoning_effort", "fallbacks"]), r#"{"model":"m"}"#);
+        assert_eq!(taken(body, &["reasoning_effort", "fallbacks", "model"]), "{}");
+        let added = edited(body, |edits| {
+            edits.remove("fallbacks");
+            edits.remove("reasoning_effort");
+            edits.set("stream", b"true");
+        });
+        assert_eq!(added, r#"{"model":"m","stream":true}"#);
+    }
+
+    #[test]
     fn what_is_no_object_is_refused() {
         for body in ["", "[]", "{", "{\"a\":}", "{\"a\":1}x", "{\"a\":[}", "{\"a\":\"", "{a:1}", "{\"a\":1,}"] {
             assert!(Object::scan(body.as_bytes()).is_err(), "{body}");
@@ -393,18 +393,21 @@ mod tests {
         #[test]
         fn edits_mean_what_serde_json_would_do(
             object in proptest::collection::btree_map("[a-e\"\\\\é]{0,3}", json(), 0..6),
-            pretty in any::<bool>(), set in "[a-e]", gone in "[a-e]",
+            pretty in any::<bool>(), set in "[a-e]", gone in proptest::collection::vec("[a-e]", 0..4),
         ) {
             let value = Value::Object(object.into_iter().collect());
             let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
             let mut expected = value.clone();
-            if set != gone {
+            let sets = !gone.contains(&set);
+            if sets {
                 expected[&set] = Value::from(7);
             }
-            expected.as_object_mut().unwrap().shift_remove(&gone);
+            for name in &gone {
+                expected.as_object_mut().unwrap().shift_remove(name);
+            }
             let found = edited(&text, |edits| {
-                if set != gone { edits.set(&set, b"7"); }
-                edits.remove(&gone);
+                if sets { edits.set(&set, b"7"); }
+                gone.iter().for_each(|name| edits.remove(name));
             });
             prop_assert_eq!(serde_json::from_str::<Value>(&found).unwrap(), expected);
         }

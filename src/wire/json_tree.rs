@@ -1,5 +1,6 @@
 //! A JSON text as a tree of byte ranges, and edits anywhere in it that keep every other byte.
 
+use super::cuts::Cuts;
 use super::json::{MAX_DEPTH, NotAnObject};
 use std::ops::Range;
 
@@ -63,14 +64,10 @@ fn key_is(bytes: &[u8], key: &Range<usize>, name: &str) -> bool {
         || (raw.contains(&b'\\') && serde_json::from_slice::<String>(raw).is_ok_and(|key| key == name))
 }
 
-/// Edits of a text.
-#[derive(Debug, Default)]
-pub struct Cuts(Vec<(Range<usize>, Vec<u8>)>);
-
 impl Cuts {
     /// Replaces a value.
     pub fn replace(&mut self, node: &Node, json: &[u8]) {
-        self.0.push((node.range.clone(), json.to_vec()));
+        self.put(node.range.clone(), json.to_vec());
     }
 
     /// Takes the members called one of `names` out of an object.
@@ -79,55 +76,12 @@ impl Cuts {
         let spans = members
             .iter()
             .map(|(key, value)| (key.start..value.range.end, names.iter().any(|name| key_is(bytes, key, name))));
-        self.remove(&spans.collect::<Vec<_>>());
+        self.remove(spans);
     }
 
     /// Takes the items that `gone` names (by their position) out of a list.
     pub fn remove_items(&mut self, list: &Node, gone: impl Fn(usize) -> bool) {
-        let spans = list.items().iter().enumerate().map(|(index, item)| (item.range.clone(), gone(index)));
-        self.remove(&spans.collect::<Vec<_>>());
-    }
-
-    /// Takes out the spans marked with true, each with one comma.
-    fn remove(&mut self, spans: &[(Range<usize>, bool)]) {
-        let mut last_kept: Option<usize> = None;
-        for (index, (span, gone)) in spans.iter().enumerate() {
-            if !gone {
-                last_kept = Some(span.end);
-                continue;
-            }
-            let range = match (spans.get(index + 1), last_kept) {
-                (Some((next, _)), _) => span.start..next.start,
-                (None, Some(kept)) => kept..span.end,
-                (None, None) => span.clone(),
-            };
-            self.0.push((range, Vec::new()));
-        }
-    }
-
-    /// True when there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The edited text.
-    pub fn apply(mut self, bytes: &[u8]) -> Vec<u8> {
-        self.0.sort_by_key(|(range, _)| (range.start, std::cmp::Reverse(range.end)));
-        let mut out = Vec::with_capacity(bytes.len());
-        let mut at = 0;
-        for (range, new) in &self.0 {
-            // An edit inside of what is already cut out is cut out with it.
-            if range.end <= at {
-                continue;
-            }
-            if range.start > at {
-                out.extend_from_slice(&bytes[at..range.start]);
-            }
-            out.extend_from_slice(new);
-            at = range.end;
-        }
-        out.extend_from_slice(&bytes[at..]);
-        out
+        self.remove(list.items().iter().enumerate().map(|(index, item)| (item.range.clone(), gone(index))));
     }
 }
 

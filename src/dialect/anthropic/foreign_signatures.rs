@@ -1,7 +1,8 @@
 //! Foreign signatures in a request that goes to Anthropic as the client wrote it.
 
 use crate::chat::Signature;
-use crate::wire::json_tree::{Children, Cuts, Node};
+use crate::wire::cuts::Cuts;
+use crate::wire::json_tree::{Children, Node};
 use memchr::memmem;
 
 /// Signatures that are none; other servers of the dialect give them, and so does nobody else.

@@ -2,7 +2,8 @@
 
 use super::proof::SKIP_VALIDATION;
 use crate::chat::Signature;
-use crate::wire::json_tree::{Cuts, Node};
+use crate::wire::cuts::Cuts;
+use crate::wire::json_tree::Node;
 use memchr::memmem;
 
 const NAMES: [&str; 2] = ["thoughtSignature", "thought_signature"];

@@ -1,8 +1,9 @@
 //! Edits of a body that stays in OpenAI's dialect, for servers that take less than OpenAI does. Every other byte stays.
 
 use crate::chat::Losses;
+use crate::wire::cuts::Cuts;
 use crate::wire::json::{Edits, Object};
-use crate::wire::json_tree::{Cuts, Node};
+use crate::wire::json_tree::Node;
 
 /// `max_completion_tokens` is called `max_tokens`; a `max_tokens` that is there already wins.
 pub fn max_tokens_name(body: &Object<'_>, edits: &mut Edits<'_, '_>) {

@@ -1,7 +1,8 @@
 //! Reasoning of earlier turns in a request that goes on as the client wrote it.
 
 use crate::dialect::Profile;
-use crate::wire::json_tree::{Cuts, Node};
+use crate::wire::cuts::Cuts;
+use crate::wire::json_tree::Node;
 use memchr::memmem;
 
 /// What this gateway writes into answers and a provider without [`Profile::reasoning_history`] refuses with 400 when the
