@@ -262,9 +262,9 @@ impl Delivery {
             }
             let seen = relay.seen();
             self.exchange.record().skipped = seen.skipped as u64;
-            self.exchange.finished(seen.usage, &seen.losses, seen.error.as_ref(), self.bytes);
+            self.exchange.finished(seen.usage, &seen.losses, seen.failure.as_ref(), self.bytes);
             let place = self.exchange.take_place();
-            if seen.error.is_none() {
+            if seen.failure.is_none() {
                 relay.drain(place);
             } else {
                 // The connection closes before the place is free.

@@ -117,10 +117,9 @@ impl Drop for Asking<'_> {
 
 impl Answering {
     /// The end of the answer.
-    pub fn ended(self, exchange: &Exchange, usage: Option<&Usage>, error: Option<&ChatError>) {
-        let failure = error.map(|error| Failure::from_error(error.clone()));
+    pub fn ended(self, exchange: &Exchange, usage: Option<&Usage>, failure: Option<&Failure>) {
         if self.work.is_some() {
-            match &failure {
+            match failure {
                 // An answer without a token proves nothing.
                 None if usage.is_some_and(|usage| usage.output > 0) => {
                     exchange.gateway.supervision.traffic(Trial::Served)
@@ -135,7 +134,7 @@ impl Answering {
         };
         // An error in the middle of a stream counts like the status that it names.
         exchange.broke_off(failure.outcome);
-        tell_failure(exchange, &self.target, self.key, self.admitted, &failure, self.is_impatient);
+        tell_failure(exchange, &self.target, self.key, self.admitted, failure, self.is_impatient);
     }
 }
 

@@ -195,8 +195,14 @@ impl Exchange {
     /// # Errors
     /// The body is wrong at some field.
     pub fn request(&self) -> Result<&Request, ChatError> {
-        let parsed =
-            self.parsed.get_or_init(|| Box::new(dialect::get(self.ingress).parse_request(&self.body, &self.hints)));
+        let parsed = self.parsed.get_or_init(|| {
+            let mut parsed = dialect::get(self.ingress).parse_request(&self.body, &self.hints);
+            if let Ok(request) = &mut parsed {
+                // The gateway's own; nothing is lost when no provider gets it.
+                request.extras.fields.shift_remove("fallbacks");
+            }
+            Box::new(parsed)
+        });
         (**parsed).as_ref().map_err(Clone::clone)
     }
 
@@ -328,17 +334,17 @@ impl Exchange {
     }
 
     /// Writes down the end of an answer.
-    pub fn finished(&self, usage: Option<Usage>, losses: &Losses, error: Option<&ChatError>, bytes_out: u64) {
+    pub fn finished(&self, usage: Option<Usage>, losses: &Losses, failure: Option<&Failure>, bytes_out: u64) {
         let answering = self.progress().answering.take();
         if let Some(answering) = answering {
-            answering.ended(self, usage.as_ref(), error);
+            answering.ended(self, usage.as_ref(), failure);
         }
         let record = &mut *self.record();
         record.usage = usage;
         record.losses.extend(losses);
         record.bytes_out = bytes_out;
         record.cancelled = false;
-        record.error = error.map(Into::into);
+        record.error = failure.map(|failure| (&*failure.error).into());
     }
 
     /// Its place in a trace, if traces are wanted. In local-only mode nothing is told to other machines, not even this.

@@ -27,7 +27,7 @@ pub struct Seen {
     /// Token counts, as far as they are known.
     pub usage: Option<Usage>,
     /// What ended the stream early.
-    pub error: Option<ChatError>,
+    pub failure: Option<Failure>,
     /// Events of the provider's that could not be read and were left out.
     pub skipped: usize,
     /// What the client's dialect could not say.
@@ -204,8 +204,8 @@ impl Relay {
                 }
                 None => self.end(None),
             }
-            if let Some(error) = self.seen.error.take() {
-                return Err(Failure::from_error(error));
+            if let Some(failure) = self.seen.failure.take() {
+                return Err(failure);
             }
             // The first content may be an event as large as any.
             let is_flood = self.ready.len() > HELD_BACK || received > HELD_BACK + MAX_EVENT;
@@ -226,9 +226,9 @@ impl Relay {
                     self.take(bytes);
                 }
                 Poll::Ready(Ok(None)) => self.end(None),
-                Poll::Ready(Err(failure)) if failure.outcome == Outcome::Cancelled => self.fail(*failure.error),
+                Poll::Ready(Err(failure)) if failure.outcome == Outcome::Cancelled => self.fail(failure),
                 // Nothing is missing from an answer that has said why it ended.
-                Poll::Ready(Err(failure)) => self.end(Some(*failure.error)),
+                Poll::Ready(Err(failure)) => self.end(Some(failure)),
                 Poll::Pending if self.ready.len() == 0 => return Poll::Pending,
                 Poll::Pending => break,
             }
@@ -274,10 +274,10 @@ impl Relay {
         match passage.cutter.cut(bytes, &mut ends) {
             Ok(run) => self.pass_all(&run, &ends),
             Err(_) => {
-                self.fail(ChatError::new(
+                self.fail(Failure::from_error(ChatError::new(
                     ErrorKind::Upstream,
                     "The provider sent an event that is too large to be one.",
-                ));
+                )));
             }
         }
         if let Manner::Pass(passage) = &mut self.manner {
@@ -354,7 +354,7 @@ impl Relay {
                 passage.frame.close(&mut self.ready);
             }
         } else {
-            self.fail(error);
+            self.fail(Failure::from_error(error));
         }
     }
 
@@ -375,7 +375,7 @@ impl Relay {
                 Event::Usage(usage) => self.seen.usage.get_or_insert_with(Usage::default).merge(usage),
                 Event::Skipped { .. } => self.seen.skipped += 1,
                 Event::Error(error) => {
-                    self.seen.error = Some(error.clone());
+                    self.seen.failure = Some(Failure::from_error(error.clone()));
                     self.ended = true;
                 }
                 event if event.is_content() && self.seen.first_content.is_none() => {
@@ -395,7 +395,7 @@ impl Relay {
     }
 
     /// The provider closed the stream, or broke it off, or fell silent: `broken` is what a client hears whose answer is not complete.
-    fn end(&mut self, broken: Option<ChatError>) {
+    fn end(&mut self, broken: Option<Failure>) {
         let last = match &mut self.manner {
             Manner::Pass(passage) if broken.is_none() => passage.cutter.finish(),
             Manner::Pass(_) | Manner::Translate => None,
@@ -415,32 +415,36 @@ impl Relay {
         }
         for event in &mut self.events {
             if let (Event::Error(error), Some(cause)) = (event, &broken) {
-                error.clone_from(cause);
+                error.clone_from(&cause.error);
             }
         }
         self.digest();
         self.ended = true;
-        match (&mut self.manner, self.seen.error.clone()) {
+        if let (Some(failure), Some(broken)) = (&mut self.seen.failure, broken) {
+            *failure = broken;
+        }
+        match (&mut self.manner, self.seen.failure.clone()) {
             (Manner::Translate, None) => self.encoder.finish(self.ready.joined(), &mut self.seen.losses),
             (Manner::Translate, Some(_)) => {}
             (Manner::Pass(passage), None) => passage.frame.close(&mut self.ready),
             // The provider sent no bytes for it.
-            (Manner::Pass(_), Some(error)) => self.fail(error),
+            (Manner::Pass(_), Some(failure)) => self.fail(failure),
         }
     }
 
     /// Ends the stream with an error event in the client's dialect.
-    fn fail(&mut self, error: ChatError) {
+    fn fail(&mut self, failure: Failure) {
         if let Manner::Pass(Passage { frame: frame @ Frame::Element { .. }, .. }) = &mut self.manner {
-            let (_, body) = dialect::get(self.ingress).write_error(&error);
+            let (_, body) = dialect::get(self.ingress).write_error(&failure.error);
             let mut event = Vec::with_capacity(body.len() + 8);
             write_event(None, &body, &mut event);
             frame.write(event.into(), &mut self.ready);
             frame.close(&mut self.ready);
         } else {
-            self.encoder.encode(&Event::Error(error.clone()), self.ready.joined(), &mut self.seen.losses);
+            let error = Event::Error((*failure.error).clone());
+            self.encoder.encode(&error, self.ready.joined(), &mut self.seen.losses);
         }
-        self.seen.error = Some(error);
+        self.seen.failure = Some(failure);
         self.ended = true;
     }
 }

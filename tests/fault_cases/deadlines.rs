@@ -3,7 +3,7 @@
 use crate::support::fault_client::{
     DIALECTS, LONG, Told, ask, deadlines, provider_at, question, request, told, with_one, with_two,
 };
-use crate::support::fault_client::{PAIR, QUICK, provider};
+use crate::support::fault_client::{PAIR, QUICK, provider, recorded};
 use crate::support::fault_replies::{Stream, answer, streamed, whole};
 use crate::support::fault_server::{FaultServer, Reply, Step};
 use crate::support::gateway::Gateway;
@@ -163,6 +163,8 @@ async fn a_stream_that_stalls_ends_with_an_error_event_at_the_idle_limit() {
             assert_eq!(told.header("x-bifrost-provider"), "first");
             assert!(told.stream_error().is_some() && !told.is_complete(), "{told:?}");
             assert!(told.took >= LIMIT && told.took < LONG, "{told:?}");
+            let record = recorded(&gateway, told.header("x-request-id")).await;
+            assert_eq!(record["attempts"][0]["outcome"], "timeout_idle", "{record}");
         }
         assert_eq!((first.count(), second.count()), (DIALECTS.len(), 0), "another model went on with it");
         for asked in first.asked() {

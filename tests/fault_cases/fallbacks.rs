@@ -29,6 +29,7 @@ async fn what_the_body_names_is_asked_next_and_taken_out_before_sending() {
                 let told = ask_with(&gateway, ingress, stream, json!(["second/n"])).await;
                 told.answered_by("second/n");
                 assert_eq!(told.header("x-bifrost-fallback"), "first/m");
+                assert!(!told.header("x-bifrost-loss").contains("fallbacks"), "it was honoured: {told:?}");
             }
             for asked in first.asked().iter().chain(&second.asked()) {
                 assert!(asked.json().is_object() && asked.json().get("fallbacks").is_none(), "{:?}", asked.body);
