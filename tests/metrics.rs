@@ -332,9 +332,28 @@ async fn models_that_the_configuration_names_are_series_though_no_list_has_them(
             ],
         );
     }
-    assert_eq!(metrics.sum("bifrost_breaker_state"), 2.0, "one breaker of a known model is open");
-    assert_values(&metrics, &[("bifrost_breaker_state{model=\"known\",provider=\"failing\"}", 2.0)]);
+    let breaker = |provider, model| format!("bifrost_breaker_state{{model=\"{model}\",provider=\"{provider}\"}}");
+    let states = [("fine", "pinned", 0.0), ("fine", "long/name", 0.0), ("failing", "known", 2.0)];
+    for (provider, model, state) in states {
+        assert_values(&metrics, &[(&breaker(provider, model), state)]);
+    }
     assert!(!metrics.samples.keys().any(|series| series.contains("invented")));
+}
+
+#[tokio::test]
+async fn a_breaker_whose_rest_is_over_is_not_told_as_open_though_nobody_asked_since() {
+    let failing = Upstream::start(|_| busy()).await;
+    let gateway = Gateway::start(&format!(
+        "[providers.failing]\nbase_url = \"{}\"\nkind = \"vendor\"\nmodels = \"none\"\n[facts.\"failing/m\"]\n\
+         context = 8192\n[providers.mlx-local]\nenabled = false\n[retry]\nattempts = 0\n\
+         [breaker]\nfailures = 1\nopen = \"1s\"\n",
+        failing.url()
+    ));
+    assert_eq!(ask(&gateway, &hello("failing/m")).await, 503);
+    let state = "bifrost_breaker_state{model=\"m\",provider=\"failing\"}";
+    assert_values(&Metrics::after(&gateway, 1.0).await, &[(state, 2.0)]);
+    let until = async { while Metrics::of(&gateway).await.value(state) != 1.0 {} };
+    tokio::time::timeout(PATIENCE, until).await.expect("it stays open for ever");
 }
 
 #[tokio::test]

@@ -14,8 +14,6 @@ pub enum Event<'a> {
         provider: &'a str,
         /// The model, in the provider's naming.
         model: &'a str,
-        /// A catalogue lists that model, or the configuration names it; only then may its name become a label.
-        known_model: bool,
         /// The state before.
         from: BreakerState,
         /// The state now.

@@ -116,6 +116,12 @@ impl Observer {
         self.metrics.set_load(load);
     }
 
+    /// The states that the breakers of targets have now, asked for as [`Observer::set_load`]; `None` for a model that nobody
+    /// knows.
+    pub fn set_breakers<'a>(&self, states: impl Iterator<Item = (&'a str, Option<&'a str>, BreakerState)>) {
+        self.metrics.set_breakers(states);
+    }
+
     /// Whether anything may leave the machine now.
     pub fn set_local_only(&self, on: bool) {
         self.metrics.set_local_only(on);

@@ -187,10 +187,9 @@ fn series(line: &str) -> String {
 
 /// One of each.
 fn events() -> Vec<Event<'static>> {
-    let (provider, model, known_model) = ("openai", "gpt-x", true);
+    let (provider, model) = ("openai", "gpt-x");
     let (closed, open, half) = (BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen);
-    let breaker =
-        |from, to| Event::Breaker { provider, model, known_model, from, to, rest: Some(Duration::from_secs(5)) };
+    let breaker = |from, to| Event::Breaker { provider, model, from, to, rest: Some(Duration::from_secs(5)) };
     let waited =
         |waited, end| Event::Waited { provider: "mlx-local", model, priority: Priority::Interactive, waited, end };
     let url = "http://127.0.0.1:11434";
@@ -199,7 +198,7 @@ fn events() -> Vec<Event<'static>> {
         breaker(open, half),
         breaker(half, closed),
         breaker(closed, open),
-        Event::Breaker { provider, model: "unheard-of", known_model: false, from: closed, to: open, rest: None },
+        Event::Breaker { provider, model: "unheard-of", from: closed, to: open, rest: None },
         Event::KeyRested { provider, model: None, key: 1, reason: "rate_limited", rest: Some(Duration::from_secs(2)) },
         Event::KeyRested { provider, model: Some(model), key: 0, reason: "auth", rest: None },
         waited(Duration::from_secs(3), WaitEnd::Admitted),
@@ -229,6 +228,11 @@ fn experienced() -> (Log, Observer) {
     let load = |model, in_flight| Load { provider: "mlx-local", model, in_flight, interactive: 2, batch: 1 };
     observer.set_load([load(Some("org/forgotten"), 9)].into_iter());
     observer.set_load([load(Some("org/tiny"), 4), load(None, 3), load(None, 1)].into_iter());
+    let breakers = |models: &[(Option<&'static str>, BreakerState)]| {
+        observer.set_breakers(models.iter().map(|(model, state)| ("openai", *model, *state)));
+    };
+    breakers(&[(Some("gpt-forgotten"), BreakerState::Open)]);
+    breakers(&[(Some("gpt-x"), BreakerState::Open), (Some("gpt-y"), BreakerState::Closed), (None, BreakerState::Open)]);
     for event in events() {
         observer.tell(event);
     }

@@ -7,6 +7,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// `GET /health`: 200 while it serves; 503, with the reasons, while every request would be refused.
 pub async fn health(State(gateway): State<Arc<Gateway>>) -> Response {
@@ -31,6 +32,11 @@ pub async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     let snapshot = gateway.snapshot();
     let load = |depth| admission::load(depth, gateway.knows(&snapshot, &depth.provider, &depth.model));
     gateway.observer.set_load(depths.iter().map(load));
+    let (conditions, now) = (gateway.conditions.all(), Instant::now());
+    gateway.observer.set_breakers(conditions.iter().map(|(provider, model, condition)| {
+        let known = gateway.knows(&snapshot, provider, model).then_some(model.as_str());
+        (provider.as_str(), known, condition.state(now))
+    }));
     let mut response = Response::new(gateway.observer.metrics_text().into());
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);

@@ -63,8 +63,7 @@ impl Gateway {
     }
 
     fn tell_breaker(&self, provider: &str, model: &str, Change { from, to, rest }: Change) {
-        let known_model = self.knows(&self.snapshot(), provider, model);
-        self.observer.tell(Event::Breaker { provider, model, known_model, from, to, rest });
+        self.observer.tell(Event::Breaker { provider, model, from, to, rest });
     }
 }
 

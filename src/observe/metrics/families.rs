@@ -188,7 +188,7 @@ impl Families {
         );
         registry.register(
             "bifrost_breaker_state",
-            "State of a target's circuit breaker: 0 closed, 1 half-open, 2 open; absent until it changed once",
+            "State of a target's circuit breaker: 0 closed, 1 half-open, 2 open; absent until the target was asked once",
             Shown(self.breaker_state.clone()),
         );
         registry.register(

@@ -162,8 +162,10 @@ impl Metrics {
     /// Counts what happened beside the exchanges.
     pub(super) fn happened(&self, event: &Event<'_>) {
         match *event {
-            Event::Breaker { provider, model, known_model, from, to, .. } => {
-                self.breaker_changed(provider, known_model.then_some(model), from, to);
+            Event::Breaker { provider, from, to, .. } => {
+                let provider = self.providers.label(provider);
+                let labels = BreakerChangeLabels { provider, from: from.name(), to: to.name() };
+                self.families.breaker_changes.get_or_create(&labels).inc();
             }
             Event::KeyRested { provider, reason, .. } => {
                 let provider = self.providers.label(provider);
@@ -193,13 +195,17 @@ impl Metrics {
         }
     }
 
-    fn breaker_changed(&self, provider: &str, model: Option<&str>, from: BreakerState, to: BreakerState) {
-        let provider = self.providers.label(provider);
-        let changed = BreakerChangeLabels { provider: Arc::clone(&provider), from: from.name(), to: to.name() };
-        self.families.breaker_changes.get_or_create(&changed).inc();
-        // Targets that share the label `other` would overwrite each other's state.
-        if let Some(model) = model.map(|model| self.models.label(model)).filter(|model| !self.models.is_other(model)) {
-            self.families.breaker_state.get_or_create(&ModelLabels { provider, model }).set(to.level());
+    /// The states that the breakers of targets have now; `None` for a model that nobody knows.
+    pub(super) fn set_breakers<'a>(&self, states: impl Iterator<Item = (&'a str, Option<&'a str>, BreakerState)>) {
+        // Targets that are forgotten have none any more.
+        self.families.breaker_state.clear();
+        for (provider, model, state) in states {
+            // Targets that share the label `other` would overwrite each other's state.
+            let label = model.map(|model| self.models.label(model)).filter(|model| !self.models.is_other(model));
+            if let Some(model) = label {
+                let labels = ModelLabels { provider: self.providers.label(provider), model };
+                self.families.breaker_state.get_or_create(&labels).set(state.level());
+            }
         }
     }
 
