@@ -71,6 +71,15 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 /// ... and given up when none comes within this.
 const PING_LIMIT: Duration = Duration::from_secs(10);
 
+/// So many requests go side by side over one connection: RFC 9113, section 6.5.2, advises servers to take no fewer, and many
+/// take just these. One more would wait inside of the connection, unseen.
+const SIDE_BY_SIDE: usize = 100;
+
+/// So much of an answer may be on its way while its client does not read, in bytes; ...
+const UNREAD: u32 = 512 * 1024;
+/// ... and that of all answers on a connection, so that slow clients hold up nobody beside them.
+const ALL_UNREAD: u32 = UNREAD * SIDE_BY_SIDE as u32;
+
 impl Connection {
     /// Agrees with the server on how to speak. The connection ends with `revoked`, whoever holds it.
     ///
@@ -89,6 +98,7 @@ impl Connection {
             let mut builder = http2::Builder::new(tasks.clone());
             // A network that has silently gone takes the connection with it, not every request that comes after.
             builder.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_LIMIT);
+            builder.initial_stream_window_size(UNREAD).initial_connection_window_size(ALL_UNREAD);
             let (sender, driver) = builder.handshake(io).await?;
             tasks.execute(driver);
             Line::Http2(sender)
@@ -102,6 +112,17 @@ impl Connection {
     /// True when it carries requests side by side.
     pub fn is_shared(&self) -> bool {
         matches!(self.line, Line::Http2(_))
+    }
+
+    /// True for two holds of one connection.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.received, &other.received)
+    }
+
+    /// True when it carries as many requests side by side as it should. To be asked of the hold that waits.
+    pub fn is_full(&self) -> bool {
+        // This hold and the socket count the bytes too.
+        self.is_shared() && Arc::strong_count(&self.received) >= SIDE_BY_SIDE + 2
     }
 
     /// Another hold of the same connection, if it carries requests side by side.

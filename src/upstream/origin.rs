@@ -125,7 +125,7 @@ impl Origin {
         }
         let mut pool = self.pool();
         if connection.is_shared() {
-            pool.idle.retain(|idle| !idle.connection.is_shared());
+            pool.idle.retain(|idle| !idle.connection.is_same(&connection));
         }
         pool.idle.push(Idle { connection, since: Moment::now() });
         let needs_reaper = !std::mem::replace(&mut pool.has_reaper, true);
@@ -137,15 +137,20 @@ impl Origin {
 
     fn take_idle(&self, now: Moment) -> Option<Connection> {
         let mut pool = self.pool();
-        while let Some(mut idle) = pool.idle.pop() {
+        for place in (0..pool.idle.len()).rev() {
+            let idle = &mut pool.idle[place];
             if !idle.since.is_fresh(now) || !idle.connection.is_ready() {
+                pool.idle.remove(place);
+                continue;
+            }
+            if idle.connection.is_full() {
                 continue;
             }
             if let Some(shared) = idle.connection.share() {
-                pool.idle.push(Idle { connection: idle.connection, since: now });
+                idle.since = now;
                 return Some(shared);
             }
-            return Some(idle.connection);
+            return Some(pool.idle.remove(place).connection);
         }
         None
     }

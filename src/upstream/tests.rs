@@ -103,6 +103,36 @@ async fn http2_is_agreed_on_and_requests_go_side_by_side_over_one_connection() {
 }
 
 #[tokio::test]
+async fn what_is_more_than_one_connection_takes_side_by_side_goes_over_another() {
+    let server = Server::start(&["h2"]).await;
+    let clients = server.clients();
+    let first = ask(&clients, "/1");
+    let mut connection = server.http2().await;
+    let mut unanswered = vec![(first, connection.next().await.1)];
+    while unanswered.len() < 100 {
+        let asking = ask(&clients, "/");
+        unanswered.push((asking, connection.next().await.1));
+    }
+    assert!(server.is_left_alone(), "it takes a hundred");
+    for path in ["/101", "/102"] {
+        unanswered.push((ask(&clients, path), {
+            if path == "/101" {
+                connection = server.http2().await;
+            }
+            connection.next().await.1
+        }));
+    }
+    for (asking, response) in unanswered {
+        answer(response, "at last");
+        assert_eq!(whole(answered(asking).await).await, "at last");
+    }
+    let asking = ask(&clients, "/after");
+    answer(connection.next().await.1, "after");
+    assert_eq!(whole(answered(asking).await).await, "after");
+    assert!(server.is_left_alone());
+}
+
+#[tokio::test]
 async fn the_authority_is_the_host_without_what_is_nobodys_business() {
     for protocol in ["h2", "http/1.1"] {
         let server = Server::start(&[protocol]).await;
@@ -146,6 +176,26 @@ async fn who_leaves_resets_a_stream_and_none_beside_it() {
     let asking = ask(&clients, "/next");
     answer(connection.next().await.1, "next");
     assert_eq!(whole(answered(asking).await).await, "next");
+    assert!(server.is_left_alone());
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_hold_up_none_beside_them() {
+    let server = Server::start(&["h2"]).await;
+    let clients = server.clients();
+    let asking = ask(&clients, "/first");
+    let mut connection = server.http2().await;
+    let mut unread = vec![begun(connection.next().await.1, asking).await];
+    while unread.len() < 20 {
+        let asking = ask(&clients, "/unread");
+        unread.push(begun(connection.next().await.1, asking).await);
+    }
+    for (stream, _) in &mut unread {
+        stream.send_data(Bytes::from(vec![b'x'; 4 * 1024 * 1024]), false).unwrap();
+    }
+    let asking = ask(&clients, "/read");
+    answer(connection.next().await.1, "read");
+    assert_eq!(whole(answered(asking).await).await, "read");
     assert!(server.is_left_alone());
 }
 
