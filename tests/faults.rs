@@ -12,6 +12,7 @@ mod support {
 
 mod fault_cases {
     mod answers;
+    mod balance;
     mod breaker;
     mod budget;
     mod cancellation;

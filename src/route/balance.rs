@@ -1,7 +1,7 @@
 //! Which of several equal targets is asked: of two picked at random the one with the lower load. Pure.
 //!
 //! Load is the target's latency, weighted exponentially and quick to rise ("peak EWMA", as in Finagle and linkerd), times
-//! the requests it has in flight.
+//! the requests it has in flight. Silence counts as latency while it lasts.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ impl Latency {
         let new = latency.as_secs_f64();
         let mean = match self.seen {
             Some((old, at)) if new < old => {
-                let weight = (-now.saturating_duration_since(at).as_secs_f64() / DECAY.as_secs_f64()).exp();
+                let weight = weight(at, now);
                 old * weight + new * (1.0 - weight)
             }
             _ => new,
@@ -32,13 +32,30 @@ impl Latency {
         self.seen = Some((mean, now));
     }
 
-    /// How much a further request would add, for comparison only. A target that was not asked yet has none; the latency
-    /// of one that was not asked for long is half forgotten, so that it gets a chance again.
-    pub fn load(&self, in_flight: usize, now: Instant) -> f64 {
-        let Some((mean, at)) = self.seen else { return 0.0 };
-        let weight = (-now.saturating_duration_since(at).as_secs_f64() / DECAY.as_secs_f64()).exp();
-        mean * weight * (in_flight + 1) as f64
+    /// No answer came in this time: takes that into account if it is worse than what is known.
+    pub fn at_least(&mut self, latency: Duration, now: Instant) {
+        if self.seen.is_none_or(|(mean, at)| latency.as_secs_f64() > mean * weight(at, now)) {
+            self.observe(latency, now);
+        }
     }
+
+    /// How much a further request would add, for comparison only. A target that has nothing to do and was not asked yet has
+    /// none; the latency of one that was not asked for long is half forgotten, so that it gets a chance again. `silent` is
+    /// how long those who wait for an answer have waited while none came.
+    pub fn load(&self, in_flight: usize, silent: Duration, now: Instant) -> f64 {
+        let expected = match self.seen {
+            Some((mean, at)) => mean * weight(at, now),
+            None if in_flight == 0 => 0.0,
+            // Nobody knows yet what becomes of the first ones; the others go elsewhere meanwhile.
+            None => PENALTY.as_secs_f64(),
+        };
+        expected.max(silent.as_secs_f64()) * (in_flight + 1) as f64
+    }
+}
+
+/// How much of what was seen then still counts.
+fn weight(seen: Instant, now: Instant) -> f64 {
+    (-now.saturating_duration_since(seen).as_secs_f64() / DECAY.as_secs_f64()).exp()
 }
 
 /// The places of the targets in the order in which they are asked. Neighbours of one group are equal; `random(n)` is a number
@@ -71,26 +88,48 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const NONE: Duration = Duration::ZERO;
+
+    #[test]
+    fn a_target_of_which_nothing_was_heard_yet_gets_one_request_and_not_all() {
+        let (mut quick, now) = (Latency::default(), Instant::now());
+        quick.observe(Duration::from_millis(5), now);
+        let new = Latency::default();
+        assert!(new.load(0, NONE, now) < quick.load(0, NONE, now));
+        assert!(new.load(1, NONE, now) > quick.load(20, NONE, now));
+    }
+
+    #[test]
+    fn a_target_that_has_fallen_silent_is_slow_though_it_was_quick() {
+        let (mut latency, now) = (Latency::default(), Instant::now());
+        latency.observe(Duration::from_millis(5), now);
+        assert!((latency.load(1, Duration::from_secs(3), now) - 6.0).abs() < 1e-9);
+        latency.at_least(Duration::from_millis(1), now);
+        assert!((latency.load(0, NONE, now) - 0.005).abs() < 1e-9, "a client that left at once teaches nothing");
+        latency.at_least(Duration::from_secs(5), now);
+        assert!((latency.load(0, NONE, now) - 5.0).abs() < 1e-9);
+    }
+
     #[test]
     fn a_peak_counts_at_once_and_is_forgotten_slowly() {
         let (mut latency, begin) = (Latency::default(), Instant::now());
-        assert!(latency.load(9, begin).abs() < f64::EPSILON);
+        assert!(latency.load(0, NONE, begin).abs() < f64::EPSILON);
         latency.observe(Duration::from_millis(100), begin);
         latency.observe(Duration::from_secs(2), begin);
-        assert!((latency.load(0, begin) - 2.0).abs() < 1e-9);
+        assert!((latency.load(0, NONE, begin) - 2.0).abs() < 1e-9);
         let soon = begin + Duration::from_secs(1);
         latency.observe(Duration::from_millis(100), soon);
-        assert!((1.7..2.0).contains(&latency.load(0, soon)));
+        assert!((1.7..2.0).contains(&latency.load(0, NONE, soon)));
         let later = soon + Duration::from_secs(60);
         latency.observe(Duration::from_millis(100), later);
-        assert!((0.1..0.2).contains(&latency.load(0, later)));
+        assert!((0.1..0.2).contains(&latency.load(0, NONE, later)));
     }
 
     #[test]
     fn requests_in_flight_weigh() {
         let (mut latency, now) = (Latency::default(), Instant::now());
         latency.observe(Duration::from_secs(1), now);
-        assert!((latency.load(3, now) - 4.0).abs() < 1e-9);
+        assert!((latency.load(3, NONE, now) - 4.0).abs() < 1e-9);
     }
 
     #[test]

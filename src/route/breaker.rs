@@ -23,8 +23,8 @@ pub struct Breaker {
 enum State {
     #[default]
     Closed,
-    /// Nothing is let through until then.
-    Open(Rest),
+    /// Nothing is let through until the end of the rest; if it `failed`, one probe goes first then.
+    Open { rest: Rest, failed: bool },
     /// A probe is under way since then.
     Probing(Instant),
 }
@@ -45,7 +45,7 @@ pub enum Pass {
 pub struct Rest {
     /// Its end.
     pub until: Instant,
-    /// The provider asked for it; otherwise it follows from failures, and a probe must end it.
+    /// The provider asked for it; otherwise it follows from failures alone.
     pub asked_for: bool,
 }
 
@@ -71,11 +71,15 @@ impl Breaker {
     pub fn admit(&mut self, now: Instant, settings: &Settings) -> Result<Pass, Rest> {
         match self.state {
             State::Closed => Ok(Pass::Usual),
-            State::Open(rest) if now >= rest.until => {
-                self.state = if rest.asked_for { State::Closed } else { State::Probing(now) };
-                Ok(if rest.asked_for { Pass::AfterRest } else { Pass::Probe })
+            State::Open { rest, .. } if now < rest.until => Err(rest),
+            State::Open { failed: true, .. } => {
+                self.state = State::Probing(now);
+                Ok(Pass::Probe)
             }
-            State::Open(rest) => Err(rest),
+            State::Open { failed: false, .. } => {
+                self.state = State::Closed;
+                Ok(Pass::AfterRest)
+            }
             // A probe that takes so long keeps nobody else out.
             State::Probing(since) if now >= since + settings.max_open => {
                 self.state = State::Probing(now);
@@ -95,33 +99,34 @@ impl Breaker {
             Verdict::Failed => self.fail(now, settings),
             // A probe that showed nothing leaves its place to the next.
             Verdict::Unknown if matches!(self.state, State::Probing(_)) => {
-                self.state = State::Open(Rest { until: now, asked_for: false });
+                self.state = State::Open { rest: Rest { until: now, asked_for: false }, failed: true };
             }
             Verdict::Unknown => {}
         }
         let Some(until) = rest.map(|rest| now + rest) else { return };
-        match self.state {
-            State::Open(rest) if rest.until >= until => {}
-            State::Open(_) | State::Closed | State::Probing(_) => {
-                self.state = State::Open(Rest { until, asked_for: true });
-            }
-        }
+        let failed = match self.state {
+            State::Open { rest, .. } if rest.until >= until => return,
+            State::Open { failed, .. } => failed,
+            State::Probing(_) => true,
+            State::Closed => false,
+        };
+        self.state = State::Open { rest: Rest { until, asked_for: true }, failed };
     }
 
     /// Its state, as others are to see it.
     pub fn state(&self, now: Instant) -> BreakerState {
         match self.state {
             State::Closed => BreakerState::Closed,
-            State::Open(rest) if now < rest.until => BreakerState::Open,
-            State::Open(rest) if rest.asked_for => BreakerState::Closed,
-            State::Open(_) | State::Probing(_) => BreakerState::HalfOpen,
+            State::Open { rest, .. } if now < rest.until => BreakerState::Open,
+            State::Open { failed: false, .. } => BreakerState::Closed,
+            State::Open { failed: true, .. } | State::Probing(_) => BreakerState::HalfOpen,
         }
     }
 
     /// The rest that the target has; `None` unless it is open.
     pub fn rest(&self, now: Instant) -> Option<Rest> {
         match self.state {
-            State::Open(rest) if now < rest.until => Some(rest),
+            State::Open { rest, .. } if now < rest.until => Some(rest),
             _ => None,
         }
     }
@@ -138,7 +143,7 @@ impl Breaker {
             // What failed before says nothing of a target that is back.
             State::Probing(_) => *self = Self::default(),
             // A request that began before it opened; the probe decides.
-            State::Open(_) => {}
+            State::Open { .. } => {}
         }
     }
 
@@ -148,12 +153,12 @@ impl Breaker {
         let opens = match self.state {
             State::Closed => self.consecutive >= settings.failures || self.recent.is_bad(settings.rate),
             State::Probing(_) => true,
-            State::Open(_) => false,
+            State::Open { .. } => false,
         };
         if opens {
             let stay = settings.open.saturating_mul(1 << self.opened.min(16)).min(settings.max_open);
             self.opened = self.opened.saturating_add(1);
-            self.state = State::Open(Rest { until: now + stay, asked_for: false });
+            self.state = State::Open { rest: Rest { until: now + stay, asked_for: false }, failed: true };
             self.recent = Recent::default();
         }
     }
@@ -275,6 +280,25 @@ mod tests {
             (BreakerState::Closed, Ok(Pass::AfterRest))
         );
         assert_eq!(breaker.admit(rest.until, &SETTINGS), Ok(Pass::Usual));
+    }
+
+    #[test]
+    fn one_probe_ends_the_opening_of_a_target_that_failed_and_asked_for_a_rest() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        after(&mut breaker, now, &[Verdict::Failed; 2]);
+        let long = Duration::from_secs(7);
+        let pass = breaker.admit(now, &SETTINGS).unwrap();
+        breaker.judge(pass, Verdict::Failed, Some(long), now, &SETTINGS);
+        assert_eq!(breaker.rest(now), Some(Rest { until: now + long, asked_for: true }));
+        let later = now + long;
+        assert_eq!((breaker.state(later), breaker.admit(later, &SETTINGS)), (BreakerState::HalfOpen, Ok(Pass::Probe)));
+        assert!(breaker.admit(later, &SETTINGS).is_err(), "one is enough");
+        breaker.judge(Pass::Probe, Verdict::Unknown, Some(long), later, &SETTINGS);
+        assert_eq!(
+            breaker.admit(later + long, &SETTINGS),
+            Ok(Pass::Probe),
+            "a probe that was throttled showed nothing"
+        );
     }
 
     #[test]

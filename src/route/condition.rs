@@ -28,6 +28,10 @@ pub struct Condition {
 struct Known {
     breaker: Breaker,
     latency: Latency,
+    /// Attempts that wait for an answer, or for its first content.
+    unanswered: usize,
+    /// Since then some wait and none was answered.
+    silent_since: Option<Instant>,
 }
 
 /// A breaker went from one state to another.
@@ -48,6 +52,7 @@ pub struct Admitted {
     settings: Settings,
     pass: Pass,
     began: Instant,
+    answered: bool,
     judged: bool,
 }
 
@@ -103,11 +108,13 @@ impl Condition {
         let mut known = self.known();
         let pass = known.breaker.admit(now, &settings)?;
         let to = known.breaker.state(now);
+        known.unanswered += 1;
+        known.silent_since.get_or_insert(now);
         drop(known);
         // The time ran out unseen; this request is the first to notice.
         let change = (pass != Pass::Usual).then_some(Change { from: BreakerState::Open, to, rest: None });
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Ok((Admitted { condition: self, settings, pass, began: now, judged: false }, change))
+        Ok((Admitted { condition: self, settings, pass, began: now, answered: false, judged: false }, change))
     }
 
     /// The state of its breaker.
@@ -130,7 +137,9 @@ impl Condition {
 
     /// How busy and slow it is, for comparison only.
     pub fn load(&self, now: Instant) -> f64 {
-        self.known().latency.load(self.in_flight.load(Ordering::Relaxed), now)
+        let known = self.known();
+        let silent = known.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        known.latency.load(self.in_flight.load(Ordering::Relaxed), silent, now)
     }
 
     fn is_busy(&self) -> bool {
@@ -146,11 +155,21 @@ impl Condition {
     }
 }
 
+impl Known {
+    /// An attempt waits no longer.
+    fn waits_no_longer(&mut self, now: Instant) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        self.silent_since = (self.unanswered > 0).then_some(now);
+    }
+}
+
 impl Admitted {
     /// The answer (the first content of a stream) is there. A probe is over with that; the rest of a stream is judged by
     /// [`Admitted::judge`].
-    pub fn answers(&self, now: Instant) -> Option<Change> {
+    pub fn answers(&mut self, now: Instant) -> Option<Change> {
         let mut known = self.condition.known();
+        self.answered = true;
+        known.waits_no_longer(now);
         known.latency.observe(now.saturating_duration_since(self.began), now);
         (self.pass == Pass::Probe && known.breaker.state(now) == BreakerState::HalfOpen)
             .then(|| self.tell(&mut known, Verdict::Alive, None, now))
@@ -161,6 +180,9 @@ impl Admitted {
     pub fn judge(mut self, verdict: Verdict, rest: Option<Duration>, now: Instant) -> Option<Change> {
         self.judged = true;
         let mut known = self.condition.known();
+        if !std::mem::replace(&mut self.answered, true) {
+            known.waits_no_longer(now);
+        }
         if verdict == Verdict::Failed {
             known.latency.observe(PENALTY, now);
         }
@@ -181,8 +203,16 @@ impl Drop for Admitted {
         self.condition.in_flight.fetch_sub(1, Ordering::Relaxed);
         if !self.judged {
             let mut known = self.condition.known();
+            let now = Instant::now();
+            if !self.answered {
+                // The silence goes on for those who still wait.
+                let since = known.silent_since;
+                known.waits_no_longer(now);
+                known.silent_since = known.silent_since.and(since);
+                known.latency.at_least(now.saturating_duration_since(self.began), now);
+            }
             // Nothing to tell: a probe gives its place to the next.
-            let _ = self.tell(&mut known, Verdict::Unknown, None, Instant::now());
+            let _ = self.tell(&mut known, Verdict::Unknown, None, now);
         }
     }
 }
@@ -226,6 +256,21 @@ mod tests {
     }
 
     #[test]
+    fn who_gives_up_waiting_teaches_how_long_nothing_came() {
+        let (conditions, now) = (Conditions::default(), Instant::now());
+        let target = || conditions.of("p", "m");
+        let (mut quick, _) = target().admit(now, SETTINGS).unwrap();
+        quick.answers(now);
+        quick.judge(Verdict::Alive, None, now);
+        let (hanging, _) = target().admit(now, SETTINGS).unwrap();
+        let later = now + Duration::from_secs(3);
+        assert!((target().load(later) - 6.0).abs() < 0.01, "one waits since 3 s, and one would come");
+        let _second = target().admit(later, SETTINGS).unwrap();
+        drop(hanging);
+        assert!((target().load(later) - 6.0).abs() < 0.01, "the other has not been answered either");
+    }
+
+    #[test]
     fn a_change_is_told_once() {
         let (conditions, now) = (Conditions::default(), Instant::now());
         let target = || conditions.of("p", "m");
@@ -236,7 +281,7 @@ mod tests {
         assert_eq!((opened.to, opened.rest), (BreakerState::Open, Some(SETTINGS.open)));
         assert_eq!(second.judge(Verdict::Failed, None, now), None);
         assert_eq!(target().admit(now, SETTINGS).unwrap_err().until, now + SETTINGS.open);
-        let (probe, change) = target().admit(now + SETTINGS.open, SETTINGS).unwrap();
+        let (mut probe, change) = target().admit(now + SETTINGS.open, SETTINGS).unwrap();
         assert_eq!(change.map(|change| change.to), Some(BreakerState::HalfOpen));
         let closed = probe.answers(now + SETTINGS.open).unwrap();
         assert_eq!((closed.from, closed.to), (BreakerState::HalfOpen, BreakerState::Closed));

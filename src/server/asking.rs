@@ -64,7 +64,7 @@ impl<'a> Asking<'a> {
 
     /// It answers.
     pub fn answered(mut self, facts: &AnswerFacts) {
-        let Some(admitted) = self.admitted.take() else { return };
+        let Some(mut admitted) = self.admitted.take() else { return };
         if let Some(key) = self.key {
             self.exchange.keys.works(&self.target.provider.name, key);
         }
