@@ -91,6 +91,15 @@ impl KeyPool {
         }
     }
 
+    /// Takes over what the provider asked for of a key that was in another pool before.
+    pub fn keep_rests(&mut self, place: usize, before: &Self, place_before: usize, now: Instant) {
+        let (Some(key), Some(known)) = (self.keys.get_mut(place), before.keys.get(place_before)) else { return };
+        let holds = |rest: &Rest| rest.asked_for && rest.until > now;
+        key.rests = known.rests.filter(holds);
+        let rests_for = known.rests_for.iter().filter(|(_, rest)| holds(rest));
+        key.rests_for = rests_for.map(|(model, rest)| (model.clone(), *rest)).collect();
+    }
+
     /// The places of the keys that are not used now, with the longest rest of each; `None` for a dropped one.
     pub fn out_of_use(&self, now: Instant) -> Vec<(usize, Option<Rest>)> {
         let rest = |key: &Key| {

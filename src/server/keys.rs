@@ -1,5 +1,6 @@
 //! The keys of the providers while they are in use: which is next, and which rest.
 
+use super::Loaded;
 use crate::config::Snapshot;
 use crate::route::key_pool::Choice;
 use crate::route::{KeyPool, Rest};
@@ -8,7 +9,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// The keys of every provider that has one. Made anew with each configuration, which brings dropped ones back.
+/// The keys of every provider that has one. Made anew with each configuration, which brings back those that were refused; a
+/// rest that the provider asked for goes on.
 pub struct KeyPools(HashMap<String, Mutex<KeyPool>>);
 
 impl KeyPools {
@@ -21,6 +23,25 @@ impl KeyPools {
                 .map(|provider| (provider.name.to_string(), pool(provider.keys.iter().map(|key| key.weight).collect())))
                 .collect(),
         )
+    }
+
+    /// All keys, those resting whose provider asked for it `before` this configuration.
+    pub fn after(before: &Loaded, snapshot: &Snapshot, now: Instant) -> Self {
+        let pools = Self::new(snapshot);
+        for provider in &snapshot.providers {
+            let Some(known) = before.snapshot.providers.iter().find(|known| known.name == provider.name) else {
+                continue;
+            };
+            let (Some(mut pool), Some(rests)) = (pools.pool(&provider.name), before.keys.pool(&provider.name)) else {
+                continue;
+            };
+            for (place, key) in provider.keys.iter().enumerate() {
+                if let Some(place_before) = known.keys.iter().position(|known| known.sources == key.sources) {
+                    pool.keep_rests(place, &rests, place_before, now);
+                }
+            }
+        }
+        pools
     }
 
     /// The next key of `provider` for `model`; `None` when it has none.

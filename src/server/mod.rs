@@ -59,6 +59,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use supervision::{Report, Supervision};
 use surroundings::Surroundings;
 use tokio::sync::Notify;
@@ -109,6 +110,12 @@ pub struct Loaded {
 impl Loaded {
     fn new(snapshot: Snapshot) -> Self {
         let keys = Arc::new(KeyPools::new(&snapshot));
+        Self { snapshot: Arc::new(snapshot), keys }
+    }
+
+    /// The load that follows this one.
+    fn next(&self, snapshot: Snapshot) -> Self {
+        let keys = Arc::new(KeyPools::after(self, &snapshot, Instant::now()));
         Self { snapshot: Arc::new(snapshot), keys }
     }
 }

@@ -1,6 +1,6 @@
 //! A changed configuration comes into force whole, or not at all.
 
-use super::{Gateway, Loaded, registry_of, resolve_client_keys};
+use super::{Gateway, registry_of, resolve_client_keys};
 use crate::config::{ConfigError, Snapshot, Watch};
 use crate::observe::Event;
 use crate::secret::Secret;
@@ -62,7 +62,7 @@ impl Gateway {
             self.registry.store(registry_of(&snapshot));
         }
         self.observer.adjust_log(&snapshot.log);
-        self.loaded.store(Arc::new(Loaded::new(snapshot)));
+        self.loaded.store(Arc::new(self.loaded().next(snapshot)));
         self.apply_mode();
         self.config_error.store(None);
         self.observer.tell(Event::ConfigReloaded { error: None });

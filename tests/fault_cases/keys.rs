@@ -42,6 +42,13 @@ fn start(dialect: DialectId, server: &FaultServer, keys: &str, more: &str) -> Ga
     Gateway::start_with(&config, &KEYS, &[])
 }
 
+/// Has the configuration read again.
+async fn reload(gateway: &Gateway) {
+    let token = std::fs::read_to_string(gateway.file("state/bifrost/admin-token")).unwrap();
+    let reload = gateway.post("/admin/reload", &json!({})).header("authorization", format!("Bearer {token}"));
+    assert_eq!(reload.send().await.unwrap().status(), 200);
+}
+
 const BOTH: &str = "\"env:KEY_A\", \"env:KEY_B\"";
 /// `a` first, nearly always.
 const MOSTLY_A: &str = "{ key = \"env:KEY_A\", weight = 1000 }, \"env:KEY_B\"";
@@ -59,12 +66,21 @@ async fn a_refused_key_is_dropped_and_the_next_one_used_until_the_config_is_read
             ask(&gateway, dialect, &format!("first/{model}"), false).await.answered_by(&format!("first/{model}"));
         }
         assert_eq!((used(&first, "m").as_str(), used(&first, "other").as_str()), ("abbb", "b"));
-        let token = std::fs::read_to_string(gateway.file("state/bifrost/admin-token")).unwrap();
-        let reload = gateway.post("/admin/reload", &json!({})).header("authorization", format!("Bearer {token}"));
-        assert_eq!(reload.send().await.unwrap().status(), 200);
+        reload(&gateway).await;
         ask(&gateway, dialect, "first/again", false).await.answered_by("first/again");
         assert_eq!(used(&first, "again"), "ab");
     }
+}
+
+#[tokio::test]
+async fn a_throttled_key_rests_as_long_as_the_provider_said_whoever_reads_the_config_again() {
+    let throttled = || Refusal::Throttled.reply(OpenAiChat).header("retry-after", "60");
+    let first = server(OpenAiChat, move |key, _| (key == "a").then(throttled)).await;
+    let gateway = start(OpenAiChat, &first, MOSTLY_A, "");
+    ask(&gateway, OpenAiChat, "first/m", false).await.answered_by("first/m");
+    reload(&gateway).await;
+    ask(&gateway, OpenAiChat, "first/m", false).await.answered_by("first/m");
+    assert_eq!(used(&first, "m"), "abb");
 }
 
 #[tokio::test]
