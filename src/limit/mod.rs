@@ -78,9 +78,9 @@ pub struct TimedOut {
 impl Admission {
     /// Asks for a place. Where one is free this is a few dozen instructions under a lock, and allocates nothing.
     pub fn enter(&self, provider: &Provider, ask: Ask<'_>) -> Admitted {
-        let door = self.door(&provider.name);
+        let door = self.door(provider);
         let since = Instant::now();
-        let entry = door.change(since, |queue, now| queue.enter(ask, &provider.limits, now, oneshot::channel));
+        let entry = door.change(since, |queue, now| queue.enter(ask, now, oneshot::channel));
         match entry {
             Entry::Admitted(model) => Admitted::Now(Permit { door, model, since }),
             Entry::Waiting { model, ticket, position, heard } => {
@@ -90,9 +90,16 @@ impl Admission {
         }
     }
 
+    /// The limits of these providers hold from now on, for those who wait too.
+    pub fn limit(&self, providers: &[Arc<Provider>]) {
+        for provider in providers {
+            self.door(provider).change(Instant::now(), |queue, now| ((), queue.limit(provider.limits, now)));
+        }
+    }
+
     /// The server says which models are in its memory.
     pub fn observed(&self, provider: &Provider, loaded: &[String]) {
-        self.door(&provider.name).change(Instant::now(), |queue, now| ((), queue.observed(loaded, now)));
+        self.door(provider).change(Instant::now(), |queue, now| ((), queue.observed(loaded, now)));
     }
 
     /// How many requests each model has that was asked lately, in the order of their names.
@@ -105,15 +112,14 @@ impl Admission {
         depths
     }
 
-    fn door(&self, provider: &str) -> Arc<Door> {
-        if let Some(door) = self.doors.read().unwrap_or_else(PoisonError::into_inner).get(provider) {
+    fn door(&self, provider: &Provider) -> Arc<Door> {
+        if let Some(door) = self.doors.read().unwrap_or_else(PoisonError::into_inner).get(&provider.name) {
             return Arc::clone(door);
         }
-        let name: Arc<str> = Arc::from(provider);
         let mut doors = self.doors.write().unwrap_or_else(PoisonError::into_inner);
-        let door = doors.entry(Arc::clone(&name)).or_insert_with(|| {
-            let (queue, next_change) = (Mutex::default(), watch::Sender::new(None));
-            Arc::new(Door { provider: name, queue, next_change })
+        let door = doors.entry(Arc::clone(&provider.name)).or_insert_with(|| {
+            let (queue, next_change) = (Mutex::new(Queue::new(provider.limits)), watch::Sender::new(None));
+            Arc::new(Door { provider: Arc::clone(&provider.name), queue, next_change })
         });
         Arc::clone(door)
     }

@@ -87,32 +87,24 @@ struct Waiter<W> {
     wake: W,
 }
 
-impl<W> Default for Queue<W> {
-    fn default() -> Self {
-        Self {
-            limits: Limits::NONE,
-            lanes: HashMap::new(),
-            residency: Residency::default(),
-            waiting: 0,
-            next_ticket: 0,
-        }
-    }
-}
-
 impl<W> Queue<W> {
-    /// A request comes; `limits` are those that hold from now on. Both ends of what wakes it are made only where it has to
-    /// wait.
-    pub(super) fn enter<R>(
-        &mut self,
-        ask: Ask<'_>,
-        limits: &Limits,
-        now: Instant,
-        wake: impl FnOnce() -> (W, R),
-    ) -> (Entry<R>, Vec<W>) {
-        self.limits = *limits;
+    /// A queue without requests.
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, lanes: HashMap::new(), residency: Residency::default(), waiting: 0, next_ticket: 0 }
+    }
+
+    /// Other limits hold from now on.
+    pub(super) fn limit(&mut self, limits: Limits, now: Instant) -> Vec<W> {
+        self.limits = limits;
+        self.advance(now)
+    }
+
+    /// A request comes. Both ends of what wakes it are made only where it has to wait.
+    pub(super) fn enter<R>(&mut self, ask: Ask<'_>, now: Instant, wake: impl FnOnce() -> (W, R)) -> (Entry<R>, Vec<W>) {
+        let limits = self.limits;
         if self.waiting == 0
             && (!ask.swaps || self.residency.holds(ask.model))
-            && let Some(lane) = self.lanes.get_mut(ask.model).filter(|lane| lane.has_place(limits))
+            && let Some(lane) = self.lanes.get_mut(ask.model).filter(|lane| lane.has_place(&limits))
         {
             lane.swaps = ask.swaps;
             lane.in_flight += 1;
@@ -128,9 +120,9 @@ impl<W> Queue<W> {
         let lane = self.lane(&model);
         let waiting = lane.waiting();
         if waiting >= limits.queue {
-            return (Entry::Full { waiting, clears_in: lane.clears_in(limits) }, woken);
+            return (Entry::Full { waiting, clears_in: lane.clears_in(&limits) }, woken);
         }
-        let patience = patience(limits);
+        let patience = patience(&limits);
         let overtaken = match ask.priority {
             Priority::Interactive => lane.batch.iter().filter(|waiter| !waiter.is_urgent(patience, now)).count(),
             Priority::Batch => 0,

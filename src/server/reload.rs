@@ -62,6 +62,7 @@ impl Gateway {
             self.registry.store(registry_of(&snapshot));
         }
         self.observer.adjust_log(&snapshot.log);
+        self.admission.limit(&snapshot.providers);
         self.loaded.store(Arc::new(self.loaded().next(snapshot)));
         self.apply_mode();
         self.config_error.store(None);

@@ -35,7 +35,7 @@ struct World {
 impl World {
     fn new(limits: Limits, swaps: bool) -> Self {
         Self {
-            queue: Queue::default(),
+            queue: Queue::new(limits),
             limits,
             swaps,
             now: Instant::now(),
@@ -51,7 +51,7 @@ impl World {
         let id = self.next;
         self.next += 1;
         let ask = Ask { model, priority, swaps: self.swaps };
-        let (entry, woken) = self.queue.enter(ask, &self.limits, self.now, || (id, ()));
+        let (entry, woken) = self.queue.enter(ask, self.now, || (id, ()));
         if let Entry::Waiting { ticket, .. } = &entry {
             let (ticket, came) = (*ticket, self.now);
             self.waiting.insert(id, Request { model, priority, came, ticket });
@@ -225,12 +225,15 @@ fn run(world: &mut World, steps: Vec<Step>) {
                 world.give_up(id);
             }
             Step::Pass(time) => world.pass(time),
-            // Another configuration: it holds from the next request on.
-            Step::Loosen(limit) if world.waiting.is_empty() => {
+            // Another configuration.
+            Step::Loosen(limit) => {
                 let busiest = MODELS.map(|model| world.in_flight.values().filter(|it| **it == model).count());
                 world.limits.in_flight = Some(limit.max(busiest.into_iter().max().unwrap_or(0)));
+                let woken = world.queue.limit(world.limits, world.now);
+                world.wake(woken);
+                world.check();
             }
-            Step::Leave(_) | Step::GiveUp(_) | Step::Loosen(_) => {}
+            Step::Leave(_) | Step::GiveUp(_) => {}
         }
     }
     world.drain();
@@ -326,13 +329,13 @@ fn a_full_queue_tells_when_it_will_have_cleared() {
     assert_eq!(clears_in(&mut world), Duration::from_millis(2_500), "a guess of 1 s each, two at a time, five wait");
     let woken = world.queue.leave("a", Duration::from_secs(4), world.now);
     assert_eq!(woken.len(), 1);
-    world.queue.enter(Ask { model: "a", priority: Priority::Batch, swaps: false }, &LIMITS, world.now, || (99, ()));
+    world.queue.enter(Ask { model: "a", priority: Priority::Batch, swaps: false }, world.now, || (99, ()));
     let ask = Ask { model: "a", priority: Priority::Batch, swaps: false };
-    let (entry, _) = world.queue.enter(ask, &LIMITS, world.now, || (99, ()));
+    let (entry, _) = world.queue.enter(ask, world.now, || (99, ()));
     assert_eq!(entry, Entry::Full { waiting: 5, clears_in: Duration::from_secs(10) });
     world.queue.leave("a", Duration::from_secs(100_000), world.now);
-    world.queue.enter(ask, &LIMITS, world.now, || (99, ()));
-    let (entry, _) = world.queue.enter(ask, &LIMITS, world.now, || (99, ()));
+    world.queue.enter(ask, world.now, || (99, ()));
+    let (entry, _) = world.queue.enter(ask, world.now, || (99, ()));
     assert_eq!(entry, Entry::Full { waiting: 5, clears_in: LIMITS.queue_timeout }, "nobody waits longer than that");
 }
 
@@ -414,7 +417,7 @@ fn models_that_are_in_memory_together_are_asked_together() {
     world.queue.observed(&loaded, world.now);
     let enter = |world: &mut World, model| {
         let ask = Ask { model, priority: Priority::Interactive, swaps: true };
-        world.queue.enter(ask, &LIMITS, world.now, || (0, ())).0
+        world.queue.enter(ask, world.now, || (0, ())).0
     };
     assert!(matches!(enter(&mut world, "a"), Entry::Admitted(_)));
     assert!(matches!(enter(&mut world, "b"), Entry::Admitted(_)));
@@ -439,11 +442,11 @@ fn what_the_server_says_counts_when_nothing_is_in_flight() {
 
 #[test]
 fn models_that_clients_invent_are_forgotten() {
-    let mut queue = Queue::<()>::default();
+    let mut queue = Queue::<()>::new(Limits::NONE);
     let now = Instant::now();
     let enter = |queue: &mut Queue<()>, model: &str| {
         let ask = Ask { model, priority: Priority::Interactive, swaps: false };
-        assert!(matches!(queue.enter(ask, &Limits::NONE, now, || ((), ())).0, Entry::Admitted(_)));
+        assert!(matches!(queue.enter(ask, now, || ((), ())).0, Entry::Admitted(_)));
     };
     enter(&mut queue, "busy");
     for number in 0..10 * MAX_LANES {
