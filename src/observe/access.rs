@@ -127,6 +127,8 @@ impl Line<'_> {
             }
         }
         let waited: Duration = record.attempts.iter().map(|attempt| attempt.waited).sum();
+        // Who leaves a queue has made no attempt.
+        let waited = waited.max(record.queue.as_ref().map_or(Duration::ZERO, |queue| queue.waited));
         if !waited.is_zero() {
             self.text(" waited=").time(waited);
         }

@@ -14,7 +14,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -59,6 +59,7 @@ pub fn refuse(exchange: &Exchange, failure: &Failure) -> Response {
     let mut response = reply::failure(exchange.ingress, failure, &exchange.id, &exchange.record().attempts);
     reply::put_upstream(response.headers_mut(), &failure.headers);
     exchange.failed(&failure.error, response.status().as_u16());
+    exchange.record().bytes_out = response.body().size_hint().exact().unwrap_or_default();
     tell(exchange, response.headers_mut());
     response
 }

@@ -262,8 +262,10 @@ impl Exchange {
 
     /// Writes down that the answer of the last attempt broke off.
     pub fn broke_off(&self, outcome: Outcome) {
+        let now = self.started.elapsed();
         if let Some(attempt) = self.record().attempts.last_mut() {
             attempt.outcome = outcome.label();
+            attempt.millis = now.saturating_sub(attempt.began).as_millis() as u64;
         }
     }
 
