@@ -71,14 +71,18 @@ fn asks_for_reasoning(object: &Object<'_>) -> bool {
         Ok(value) => {
             let says = |name, no| value.string(name).is_some_and(|word| word == no);
             let off = says("type", "disabled") || says("effort", "none") || value.boolean("enabled") == Some(false);
-            !off && value.raw("thinkingBudget") != Some(b"0")
+            !off && ["thinkingBudget", "thinking_budget"].iter().all(|name| value.raw(name) != Some(b"0"))
         }
         Err(_) => value != b"null" && value != br#""none""#,
     };
-    let of_gemini = object.raw("generationConfig").and_then(|config| Object::scan(config).ok());
-    let thinking = of_gemini.as_ref().and_then(|config| config.raw("thinkingConfig"));
+    let inner = |name| object.raw(name).and_then(|raw| Object::scan(raw).ok());
+    // Gemini takes names in either case.
+    let of_gemini = inner("generationConfig").or_else(|| inner("generation_config"));
+    let thinking = of_gemini.as_ref().and_then(|it| it.raw("thinkingConfig").or_else(|| it.raw("thinking_config")));
     let named = ["reasoning_effort", "reasoning", "thinking"].iter().filter_map(|name| object.raw(name));
-    named.chain(thinking).any(asks)
+    // What vLLM's templates and Alibaba know it by.
+    let switch = |object: &Object<'_>| object.boolean("enable_thinking") == Some(true);
+    named.chain(thinking).any(asks) || switch(object) || inner("chat_template_kwargs").as_ref().is_some_and(switch)
 }
 
 /// The client's bytes with the model's name in the place of what the client asked for; Gemini names it in the URL.

@@ -123,6 +123,14 @@ async fn a_request_that_asks_for_reasoning_is_waited_for_longer() {
             json!({"thinkingConfig": {"thinkingBudget": 1024}}),
             json!({"thinkingConfig": {"thinkingBudget": 0}}),
         ),
+        (
+            Gemini,
+            "generation_config",
+            json!({"thinking_config": {"thinking_budget": 1024}}),
+            json!({"thinking_config": {"thinking_budget": 0}}),
+        ),
+        (OpenAiChat, "enable_thinking", json!(true), json!(false)),
+        (OpenAiChat, "chat_template_kwargs", json!({"enable_thinking": true}), json!({"enable_thinking": false})),
     ];
     let cases = asks.map(|(dialect, field, on, off)| async move {
         // One of the client's own dialect, and one that it is translated for.
