@@ -18,6 +18,7 @@ mod fault_cases {
     mod connections;
     mod deadlines;
     mod error_events;
+    mod estimates;
     mod fallbacks;
     mod floods;
     mod keep_alive;

@@ -72,7 +72,7 @@ impl<'a> Asking<'a> {
         self.settle(Outcome::Ok, None);
         let (key, work, is_impatient) = (self.key, self.work.take(), self.before.is_impatient);
         let answering = Answering { target: self.target.clone(), key, admitted, work, is_impatient };
-        self.exchange.answered(self.target, facts, answering);
+        self.exchange.answered(self.target, facts, Some(answering));
     }
 
     /// It failed; gives the failure as the client may hear of it.

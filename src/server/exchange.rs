@@ -282,8 +282,8 @@ impl Exchange {
     }
 
     /// Keeps the place at a target that answers until the answer's end.
-    pub fn keep_place(&self, place: Option<Permit>) {
-        self.progress().place = place;
+    pub fn keep_place(&self, place: Permit) {
+        self.progress().place = Some(place);
     }
 
     /// Takes the place for who knows better when the target has done with the request.
@@ -305,10 +305,10 @@ impl Exchange {
         failure
     }
 
-    /// Writes down who answers, and what that answer is known to be.
-    pub fn answered(&self, target: &Target, facts: &AnswerFacts, answering: Answering) {
+    /// Writes down who answers, and what that answer is known to be. `answering`: the attempt, where there was one.
+    pub fn answered(&self, target: &Target, facts: &AnswerFacts, answering: Option<Answering>) {
         let mut progress = self.progress();
-        progress.answering = Some(answering);
+        progress.answering = answering;
         let before = facts.sent.duration_since(self.started).saturating_sub(progress.away);
         drop(progress);
         let own = before + facts.received.elapsed();

@@ -3,6 +3,7 @@
 use super::admission::{self, Place};
 use super::asking::{Asking, Before};
 use super::attempt::{self, Live, Terms};
+use super::count_tokens;
 use super::exchange::Exchange;
 use super::leave::{Leave, NoLeave};
 use crate::chat::{ChatError, ErrorKind};
@@ -137,8 +138,11 @@ impl<'a> Failover<'a> {
         self.exchange.gateway.window(self.exchange, target).is_some_and(|window| window > too_small)
     }
 
-    /// Asks one target when it has a place for the request. `regardless`: with a key that is thought to be bad.
+    /// Asks one target when it has a place for the request, unless it needs not be asked. `regardless`: with a key that is thought to be bad.
     async fn ask(&mut self, target: &Target, is_last: bool, regardless: bool) -> Result<Live, Unanswered> {
+        if count_tokens::is_estimated(self.exchange, target) {
+            return count_tokens::estimate(self.exchange, target).map_err(Unanswered::Failed);
+        }
         let admitted = admission::enter(self.exchange, target, self.class, is_last, self.budget_ends).await;
         let Place { permit, waited } = admitted.map_err(Unanswered::Failed)?;
         let live = self.ask_admitted(target, is_last, regardless, waited).await?;
