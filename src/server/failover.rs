@@ -165,7 +165,7 @@ impl<'a> Failover<'a> {
         // Another key costs no retry.
         let spare_keys = u32::try_from(target.provider.keys.len().saturating_sub(1)).unwrap_or(u32::MAX);
         let throttles = retry.attempts.saturating_add(spare_keys);
-        let mut retries = 0;
+        let (mut retries, mut rotations) = (0, 0);
         let mut last: Option<Failure> = None;
         loop {
             let leave = match Leave::of(self.exchange, target, regardless).await {
@@ -211,7 +211,8 @@ impl<'a> Failover<'a> {
                 }
                 // Another key is tried at once; without one the target rests now, and is waited for above.
                 Disposition::Wait if retries < throttles && !regardless => retries += 1,
-                Disposition::RotateKey if has_key && !regardless => {}
+                // A key that works for others may be thought good again at once; it was shown all the same.
+                Disposition::RotateKey if has_key && !regardless && rotations < spare_keys => rotations += 1,
                 Disposition::TryLarger => {
                     let window = self.exchange.gateway.window(self.exchange, target).unwrap_or(0);
                     self.too_small = self.too_small.max(Some(window));

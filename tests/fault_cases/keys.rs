@@ -1,8 +1,8 @@
 //! Several keys of one provider: what happens to one is not the others' fault.
 
-use crate::support::fault_client::{DIALECTS, LONG, QUICK, ask, deadlines, provider};
+use crate::support::fault_client::{DIALECTS, LONG, QUICK, ask, deadlines, provider, request};
 use crate::support::fault_replies::{Refusal, answer};
-use crate::support::fault_server::{Asked, FaultServer, Reply};
+use crate::support::fault_server::{Asked, FaultServer, Gate, Reply};
 use crate::support::gateway::Gateway;
 use bifrost::chat::DialectId::{self, OpenAiChat};
 use serde_json::json;
@@ -177,4 +177,33 @@ async fn keys_are_used_by_their_weights() {
     }
     let shares = used(&first, "m").matches('a').count();
     assert!((20..40).contains(&shares), "{shares} of 40");
+}
+
+#[tokio::test]
+async fn a_request_that_alone_is_refused_shows_each_key_once() {
+    let ((good, held), (bad, last)) = (Gate::closed(), Gate::closed());
+    let first = FaultServer::start(move |asked| match (model(asked).as_str(), key(asked)) {
+        ("bad", "a") => Refusal::BadKey.reply(OpenAiChat),
+        ("bad", _) => Refusal::BadKey.reply(OpenAiChat).after(last.clone()),
+        _ => answer(OpenAiChat, "good", false, "here").after(held.clone()),
+    })
+    .await;
+    let gateway = start(OpenAiChat, &first, BOTH, "");
+    let begin = |model| tokio::spawn(request(&gateway, OpenAiChat, model, false).send());
+    // Both keys are at work for others,
+    let mut others = Vec::new();
+    for number in 0..2 {
+        others.push(begin("first/good"));
+        first.nth(number).await;
+    }
+    let refused = begin("first/bad");
+    first.nth(3).await;
+    // whose answers say that the first is good, while the second is refused.
+    good.open();
+    for other in others {
+        assert_eq!(other.await.unwrap().unwrap().status(), 200);
+    }
+    bad.open();
+    assert_eq!(refused.await.unwrap().unwrap().status(), 401);
+    assert_eq!(used(&first, "bad"), "ab");
 }
