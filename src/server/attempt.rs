@@ -11,7 +11,7 @@ use crate::provider::{BodyEdit, Deadlines, Endpoint, MLX_LOCAL, Provider};
 use crate::route::Target;
 use crate::secret::Secret;
 use crate::upstream::auth::Credential;
-use crate::upstream::{Answer, Call, Failure, OriginalError, Phase, limit_reset, retry_after};
+use crate::upstream::{Answer, Call, Failure, OriginalError, Outcome, Phase, limit_reset, retry_after};
 use crate::wire::json::Object;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -24,8 +24,8 @@ use tokio::time::Instant;
 pub static FORWARDED: [HeaderName; 6] = [
     HeaderName::from_static("anthropic-beta"),
     ANTHROPIC_VERSION,
-    HeaderName::from_static("openai-organization"),
-    HeaderName::from_static("openai-project"),
+    OPENAI_ORGANIZATION,
+    OPENAI_PROJECT,
     HeaderName::from_static("openai-beta"),
     HeaderName::from_static("idempotency-key"),
 ];
@@ -33,6 +33,16 @@ pub static FORWARDED: [HeaderName; 6] = [
 /// The version that requests to Anthropic's dialect name when the client named none.
 const USUAL_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+const OPENAI_ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
+const OPENAI_PROJECT: HeaderName = HeaderName::from_static("openai-project");
+
+/// With these codes OpenAI says 401 to a good key, and means another header.
+static NOT_OF_THE_KEY: [(&str, HeaderName); 4] = [
+    ("mismatched_organization", OPENAI_ORGANIZATION),
+    ("invalid_organization", OPENAI_ORGANIZATION),
+    ("mismatched_project", OPENAI_PROJECT),
+    ("invalid_project", OPENAI_PROJECT),
+];
 
 /// A target that answers.
 pub enum Live {
@@ -184,8 +194,18 @@ pub async fn ask(
         return Ok(answer);
     }
     let mut failure = refusal(exchange.ingress, provider, endpoint.dialect, answer, limit).await;
-    hide(&secrets_in(&headers()), &mut failure);
+    let sent = headers();
+    if failure.outcome == Outcome::Auth && is_of_clients_header(&failure.error, &sent, &exchange.headers) {
+        failure.outcome = Outcome::ClientFault;
+    }
+    hide(&secrets_in(&sent), &mut failure);
     Err(failure)
+}
+
+/// The error is about a header that was sent as the client wrote it, and not about the key.
+fn is_of_clients_header(error: &ChatError, sent: &HeaderMap, clients: &HeaderMap) -> bool {
+    let named = NOT_OF_THE_KEY.iter().find(|(code, _)| error.code.as_deref() == Some(code));
+    named.is_some_and(|(_, header)| sent.get(header).is_some_and(|value| clients.get(header) == Some(value)))
 }
 
 fn prepare(

@@ -1,6 +1,6 @@
 //! Several keys of one provider: what happens to one is not the others' fault.
 
-use crate::support::fault_client::{DIALECTS, LONG, QUICK, ask, deadlines, provider, request};
+use crate::support::fault_client::{DIALECTS, LONG, PAIR, QUICK, ask, deadlines, provider, request, told};
 use crate::support::fault_replies::{Refusal, answer};
 use crate::support::fault_server::{Asked, FaultServer, Gate, Reply};
 use crate::support::gateway::Gateway;
@@ -206,4 +206,42 @@ async fn a_request_that_alone_is_refused_shows_each_key_once() {
     bad.open();
     assert_eq!(refused.await.unwrap().unwrap().status(), 401);
     assert_eq!(used(&first, "bad"), "ab");
+}
+
+#[tokio::test]
+async fn a_clients_own_organization_or_project_costs_the_gateway_no_key() {
+    for (header, code) in [
+        ("openai-organization", "mismatched_organization"),
+        ("openai-organization", "invalid_organization"),
+        ("openai-project", "mismatched_project"),
+        ("openai-project", "invalid_project"),
+    ] {
+        let first = FaultServer::start(move |asked| match asked.header(header) {
+            "" => answer(OpenAiChat, "m", false, "here"),
+            _ => {
+                let error = json!({"message": "It does not fit.", "type": "invalid_request_error", "code": code});
+                Reply::json(401, &json!({ "error": error }))
+            }
+        })
+        .await;
+        let second = FaultServer::always(answer(OpenAiChat, "n", false, "there")).await;
+        let more = format!("{PAIR}{}", provider("second", OpenAiChat, &second));
+        let gateway = start(OpenAiChat, &first, "\"env:KEY_A\"", &more);
+        let strange = request(&gateway, OpenAiChat, "pair", false).header(header, "not-of-this-key");
+        let told = told(OpenAiChat, strange).await;
+        assert_eq!((told.status, told.error()["code"].as_str()), (401, Some(code)), "{told:?}");
+        assert_eq!(told.attempts(), ["first/m client_fault"]);
+        ask(&gateway, OpenAiChat, "pair", false).await.answered_by("first/m");
+    }
+}
+
+#[tokio::test]
+async fn an_organization_that_the_configuration_names_is_not_the_clients() {
+    let error = json!({"message": "It does not fit.", "type": "x", "code": "mismatched_organization"});
+    let first = FaultServer::always(Reply::json(401, &json!({ "error": error }))).await;
+    let gateway =
+        start(OpenAiChat, &first, "\"env:KEY_A\"", "[providers.first.headers]\n\"openai-organization\" = \"ours\"\n");
+    let strange = request(&gateway, OpenAiChat, "first/m", false).header("openai-organization", "theirs");
+    assert_eq!(told(OpenAiChat, strange).await.attempts(), ["first/m auth"]);
+    assert_eq!(first.nth(0).await.header("openai-organization"), "ours");
 }
