@@ -103,7 +103,7 @@ fn more_useful(told: Option<Failure>, failure: Failure) -> Failure {
 enum Unanswered {
     /// It was asked, or rests because it failed or asked for it.
     Failed(Failure),
-    /// The time of all attempts ran out while it was asked; what it said before that, if it did.
+    /// The time of all attempts ran out while it was asked, or before it could be; what it said before that, if it did.
     OutOfTime(Failure),
     /// It was not asked, because none of its keys is thought to be good.
     ShutOut(Failure),
@@ -132,6 +132,11 @@ impl<'a> Failover<'a> {
         Self { exchange, class, budget_ends: exchange.started() + budget, has_asked: false, too_small: None }
     }
 
+    /// The time of all attempts is over.
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.budget_ends
+    }
+
     /// A prompt that was too long for another target may fit into this one.
     fn is_large_enough(&self, target: &Target) -> bool {
         let Some(too_small) = self.too_small else { return true };
@@ -142,6 +147,9 @@ impl<'a> Failover<'a> {
     async fn ask(&mut self, target: &Target, is_last: bool, regardless: bool) -> Result<Live, Unanswered> {
         if count_tokens::is_estimated(self.exchange, target) {
             return count_tokens::estimate(self.exchange, target).map_err(Unanswered::Failed);
+        }
+        if self.is_over() {
+            return Err(Unanswered::OutOfTime(out_of_time(target)));
         }
         let admitted = admission::enter(self.exchange, target, self.class, is_last, self.budget_ends).await;
         let Place { permit, waited } = admitted.map_err(Unanswered::Failed)?;
@@ -168,11 +176,17 @@ impl<'a> Failover<'a> {
         let (mut retries, mut rotations) = (0, 0);
         let mut last: Option<Failure> = None;
         loop {
+            // A call that is begun is on its way before anybody looks at the time.
+            if self.is_over() {
+                return Err(Unanswered::OutOfTime(last.unwrap_or_else(|| out_of_time(target))));
+            }
             let leave = match Leave::of(self.exchange, target, regardless).await {
                 Ok(leave) => leave,
                 Err(NoLeave::Resting(rest)) if self.may_wait(rest, is_last, last.as_ref()) => {
-                    // Not all who wait come back at the same instant.
-                    waited += self.wait(Instant::from(rest.until) + retry.base.mul_f64(fastrand::f64())).await;
+                    // Not all who wait come back at the same instant, and none after its time.
+                    let until = Instant::from(rest.until);
+                    let spread = retry.base.min(self.budget_ends.saturating_duration_since(until) / 2);
+                    waited += self.wait(until + spread.mul_f64(fastrand::f64())).await;
                     continue;
                 }
                 // What it said itself tells more than that it rests since.
@@ -272,6 +286,15 @@ impl<'a> Failover<'a> {
         self.exchange.not_asked(target, Outcome::Resting, Duration::ZERO, &error);
         Failure::new(Outcome::Resting, error)
     }
+}
+
+/// The failure of a target for which no time was left. It tells less than any other.
+fn out_of_time(target: &Target) -> Failure {
+    let message = format!(
+        "{target} was not asked: the time of all attempts was used up before. Ask again with more time: `budget` in [providers.{}.deadlines] or in the task class, and `x-bifrost-timeout-ms` where the request has it.",
+        target.provider.name
+    );
+    Failure::new(Outcome::Busy, ChatError::new(ErrorKind::Timeout, message).with_code("budget_used_up"))
 }
 
 /// The limits of time of a target for this request: its own, which the client may shorten.
