@@ -245,3 +245,22 @@ async fn an_organization_that_the_configuration_names_is_not_the_clients() {
     assert_eq!(told(OpenAiChat, strange).await.attempts(), ["first/m auth"]);
     assert_eq!(first.nth(0).await.header("openai-organization"), "ours");
 }
+
+#[tokio::test]
+async fn where_all_keys_are_thought_bad_each_is_looked_up_until_one_is_there() {
+    for missing in ["env:KEY_C", "cmd:/bin/false"] {
+        let mut refused = false;
+        let first = FaultServer::start(move |_| {
+            if std::mem::replace(&mut refused, true) {
+                return answer(OpenAiChat, "m", false, "here");
+            }
+            Refusal::BadKey.reply(OpenAiChat)
+        })
+        .await;
+        let gateway = start(OpenAiChat, &first, &format!("\"{missing}\", \"env:KEY_B\""), "");
+        assert_eq!(ask(&gateway, OpenAiChat, "first/m", false).await.status, 401, "{missing}");
+        // It was mended elsewhere.
+        ask(&gateway, OpenAiChat, "first/m", false).await.answered_by("first/m");
+        assert_eq!(used(&first, "m"), "bb", "{missing}");
+    }
+}
