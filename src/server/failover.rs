@@ -53,17 +53,22 @@ pub async fn first_answer(exchange: Arc<Exchange>, plan: Plan) -> Result<Live, F
         }
     }
     let is_asked = failover.has_asked;
-    for (target, failure) in shut_out {
+    for (target, shut_out) in shut_out {
+        if is_asked || !failover.is_large_enough(target) {
+            told = Some(more_useful(told, shut_out));
+            continue;
+        }
         // Nobody is turned away on memory alone: a key may be good again.
-        let failure = if is_asked {
-            failure
-        } else {
-            match failover.ask(target, true, true).await {
-                Ok(live) => return Ok(live),
-                Err(Unanswered::Failed(failure) | Unanswered::OutOfTime(failure) | Unanswered::ShutOut(failure)) => {
-                    failure
-                }
+        let failure = match failover.ask(target, true, true).await {
+            Ok(live) => return Ok(live),
+            Err(Unanswered::Failed(failure)) if failure.outcome.disposition() == Disposition::Return => {
+                return Err(exchange.with_attempts(Some(failure)));
             }
+            Err(Unanswered::OutOfTime(failure)) => {
+                told = Some(more_useful(told, if failover.has_asked { failure } else { shut_out }));
+                break;
+            }
+            Err(Unanswered::Failed(failure) | Unanswered::ShutOut(failure)) => failure,
         };
         told = Some(more_useful(told, failure));
     }

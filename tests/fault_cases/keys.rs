@@ -264,3 +264,18 @@ async fn where_all_keys_are_thought_bad_each_is_looked_up_until_one_is_there() {
         assert_eq!(used(&first, "m"), "bb", "{missing}");
     }
 }
+
+#[tokio::test]
+async fn what_is_returned_at_once_is_returned_where_all_keys_were_refused_too() {
+    for refusal in [Refusal::Filtered, Refusal::BadRequest, Refusal::TooLong] {
+        let [first, second] = [refusal.reply(OpenAiChat), answer(OpenAiChat, "n", false, "there")]
+            .map(|then| FaultServer::in_turn([Refusal::BadKey.reply(OpenAiChat), then]));
+        let (first, second) = (first.await, second.await);
+        let second_table = provider("second", OpenAiChat, &second);
+        let more = format!("{PAIR}{second_table}key = \"env:KEY_B\"\n");
+        let gateway = start(OpenAiChat, &first, "\"env:KEY_A\"", &more);
+        assert_eq!(ask(&gateway, OpenAiChat, "pair", false).await.status, 401);
+        assert_eq!(ask(&gateway, OpenAiChat, "pair", false).await.status, 400, "{refusal:?}");
+        assert_eq!((first.count(), second.count()), (2, 1), "{refusal:?}");
+    }
+}
