@@ -204,8 +204,7 @@ impl<'a> Failover<'a> {
                 }
             };
             self.has_asked = true;
-            let before =
-                Before { retry: last.is_some() || regardless, waited: std::mem::take(&mut waited), is_impatient };
+            let before = Before { retry: last.is_some(), waited: std::mem::take(&mut waited), is_impatient };
             let (credential, asking) = Asking::begin(self.exchange, target, leave, before);
             let has_key = asking.has_key();
             let failure = match attempt::run(self.exchange, target, &terms(credential)).await {

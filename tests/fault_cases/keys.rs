@@ -1,6 +1,6 @@
 //! Several keys of one provider: what happens to one is not the others' fault.
 
-use crate::support::fault_client::{DIALECTS, LONG, PAIR, QUICK, ask, deadlines, provider, request, told};
+use crate::support::fault_client::{DIALECTS, LONG, PAIR, QUICK, ask, deadlines, provider, recorded, request, told};
 use crate::support::fault_replies::{Refusal, answer};
 use crate::support::fault_server::{Asked, FaultServer, Gate, Reply};
 use crate::support::gateway::Gateway;
@@ -277,5 +277,16 @@ async fn what_is_returned_at_once_is_returned_where_all_keys_were_refused_too() 
         assert_eq!(ask(&gateway, OpenAiChat, "pair", false).await.status, 401);
         assert_eq!(ask(&gateway, OpenAiChat, "pair", false).await.status, 400, "{refusal:?}");
         assert_eq!((first.count(), second.count()), (2, 1), "{refusal:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_call_with_a_key_that_was_refused_before_is_no_retry() {
+    let first = server(OpenAiChat, |_, _| Some(Refusal::BadKey.reply(OpenAiChat))).await;
+    let gateway = start(OpenAiChat, &first, "\"env:KEY_A\"", "");
+    for number in 0..2 {
+        let told = ask(&gateway, OpenAiChat, "first/m", false).await;
+        let record = recorded(&gateway, told.header("x-request-id")).await;
+        assert_eq!((first.count(), &record["attempts"][0]["retry"]), (number + 1, &json!(false)), "{record}");
     }
 }
