@@ -74,6 +74,8 @@ impl Live {
 
 /// What is known of an answer besides its body.
 pub struct AnswerFacts {
+    /// The provider's status; `None` where nobody was called.
+    pub status: Option<u16>,
     /// The provider's headers.
     pub headers: HeaderMap,
     /// What the translations could not carry.
@@ -149,8 +151,8 @@ async fn chat(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Liv
     let limit = terms.limit(exchange.stream, body.reasons, sent);
     let url = endpoint.chat_url(&target.model, exchange.stream);
     let mut answer = ask(exchange, provider, endpoint, url, body.bytes, terms, limit).await?;
-    let headers = std::mem::take(&mut answer.headers);
-    let facts = Box::new(AnswerFacts { headers, losses, model: None, received: sent, sent });
+    let (status, headers) = (Some(answer.status.as_u16()), std::mem::take(&mut answer.headers));
+    let facts = Box::new(AnswerFacts { status, headers, losses, model: None, received: sent, sent });
     if exchange.stream {
         let is_events = content_type(&facts.headers).is_none_or(|kind| !kind.contains("json"));
         if is_events {

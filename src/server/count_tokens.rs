@@ -47,9 +47,9 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     let limit = terms.limit(false, false, sent);
     let answer =
         ask(exchange, &target.provider, endpoint, Uri::try_from(endpoint.url(&path)), body, terms, limit).await?;
-    let headers = answer.headers;
+    let (status, headers) = (Some(answer.status.as_u16()), answer.headers);
     let body = answer.body.whole(limit.at, limit.phase).await?;
-    let facts = Box::new(AnswerFacts { headers, losses, model: None, received: Instant::now(), sent });
+    let facts = Box::new(AnswerFacts { status, headers, losses, model: None, received: Instant::now(), sent });
     let tokens = match endpoint.dialect {
         DialectId::Anthropic => anthropic::parse_count_response(&body),
         DialectId::Gemini | DialectId::OpenAiChat => gemini::count_tokens::parse_response(&body),
@@ -79,7 +79,8 @@ pub fn estimate(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
     let mut losses = Losses::new();
     losses.approximated("input_tokens");
     let now = Instant::now();
-    let facts = Box::new(AnswerFacts { headers: HeaderMap::new(), losses, model: None, received: now, sent: now });
+    let headers = HeaderMap::new();
+    let facts = Box::new(AnswerFacts { status: None, headers, losses, model: None, received: now, sent: now });
     exchange.answered(target, &facts, None);
     Ok(Live::Whole(Whole { body: written(exchange.ingress, tokens), facts, usage: None }))
 }
