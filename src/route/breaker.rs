@@ -27,6 +27,8 @@ enum State {
     Open(Rest),
     /// A probe is under way since then.
     Probing(Instant),
+    /// A probe showed nothing; the next request is one.
+    Unproven,
 }
 
 /// How a request was let through.
@@ -76,6 +78,10 @@ impl Breaker {
                 Ok(if rest.asked_for { Pass::AfterRest } else { Pass::Probe })
             }
             State::Open(rest) => Err(rest),
+            State::Unproven => {
+                self.state = State::Probing(now);
+                Ok(Pass::Probe)
+            }
             // A probe that takes so long keeps nobody else out.
             State::Probing(since) if now >= since + settings.max_open => {
                 self.state = State::Probing(now);
@@ -94,15 +100,13 @@ impl Breaker {
             Verdict::Alive => self.recover(now, settings),
             Verdict::Failed => self.fail(now, settings),
             // A probe that showed nothing leaves its place to the next.
-            Verdict::Unknown if matches!(self.state, State::Probing(_)) => {
-                self.state = State::Open(Rest { until: now, asked_for: false });
-            }
+            Verdict::Unknown if matches!(self.state, State::Probing(_)) => self.state = State::Unproven,
             Verdict::Unknown => {}
         }
         let Some(until) = rest.map(|rest| now + rest) else { return };
         match self.state {
             State::Open(rest) if rest.until >= until => {}
-            State::Open(_) | State::Closed | State::Probing(_) => {
+            State::Open(_) | State::Closed | State::Probing(_) | State::Unproven => {
                 self.state = State::Open(Rest { until, asked_for: true });
             }
         }
@@ -114,7 +118,16 @@ impl Breaker {
             State::Closed => BreakerState::Closed,
             State::Open(rest) if now < rest.until => BreakerState::Open,
             State::Open(rest) if rest.asked_for => BreakerState::Closed,
-            State::Open(_) | State::Probing(_) => BreakerState::HalfOpen,
+            State::Open(_) | State::Probing(_) | State::Unproven => BreakerState::HalfOpen,
+        }
+    }
+
+    /// Its state as it was last told: an open one whose time ran out is open until a request notices.
+    pub fn told(&self) -> BreakerState {
+        match self.state {
+            State::Closed => BreakerState::Closed,
+            State::Open(_) => BreakerState::Open,
+            State::Probing(_) | State::Unproven => BreakerState::HalfOpen,
         }
     }
 
@@ -138,7 +151,7 @@ impl Breaker {
             // What failed before says nothing of a target that is back.
             State::Probing(_) => *self = Self::default(),
             // A request that began before it opened; the probe decides.
-            State::Open(_) => {}
+            State::Open(_) | State::Unproven => {}
         }
     }
 
@@ -148,7 +161,7 @@ impl Breaker {
         let opens = match self.state {
             State::Closed => self.consecutive >= settings.failures || self.recent.is_bad(settings.rate),
             State::Probing(_) => true,
-            State::Open(_) => false,
+            State::Open(_) | State::Unproven => false,
         };
         if opens {
             let stay = settings.open.saturating_mul(1 << self.opened.min(16)).min(settings.max_open);
