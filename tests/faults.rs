@@ -23,6 +23,7 @@ mod fault_cases {
     mod floods;
     mod keep_alive;
     mod keys;
+    mod overhead;
     mod refusals;
     mod retries;
     mod streams;

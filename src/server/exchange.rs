@@ -16,10 +16,14 @@ use crate::upstream::auth::{self, Credential};
 use crate::upstream::{Failure, Outcome};
 use crate::wire::json::{Object, Outline};
 use bytes::Bytes;
+use futures_util::poll;
 use http::header::{AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
@@ -276,9 +280,20 @@ impl Exchange {
         });
     }
 
-    /// So much time was spent at a provider that failed, or waiting for one: none of it is the gateway's own.
+    /// So much time was spent at a provider that failed, or waiting for somebody: none of it is the gateway's own.
     pub fn was_away(&self, time: Duration) {
         self.progress().away += time;
+    }
+
+    /// Waits for what is not the gateway's own work; what is there at once takes no look at the clock.
+    pub async fn away<T>(&self, mut waiting: Pin<&mut impl Future<Output = T>>) -> T {
+        if let Poll::Ready(there) = poll!(waiting.as_mut()) {
+            return there;
+        }
+        let began = Instant::now();
+        let there = waiting.await;
+        self.was_away(began.elapsed());
+        there
     }
 
     /// Keeps the place at a target that answers until the answer's end.

@@ -10,6 +10,7 @@ use crate::route::{Admitted, Change, Rest, Target};
 use crate::secret::{FAILURE_KEPT, Secret, SecretError};
 use crate::upstream::auth::{self, Credential};
 use crate::upstream::{Failure, KeyFate, Outcome};
+use std::pin::pin;
 use std::time::Instant;
 
 /// Leave to call a target.
@@ -137,7 +138,8 @@ async fn credential(
 }
 
 async fn resolve(exchange: &Exchange, key: &ProviderKey) -> Result<Option<Secret>, SecretError> {
-    exchange.snapshot.secrets.first(&key.sources).await
+    // A program that asks for it may take its time.
+    exchange.away(pin!(exchange.snapshot.secrets.first(&key.sources))).await
 }
 
 /// The client's own credential, if it is this vendor's.
