@@ -19,10 +19,12 @@ mod fault_cases {
     mod connections;
     mod deadlines;
     mod error_events;
+    mod estimates;
     mod fallbacks;
     mod floods;
     mod keep_alive;
     mod keys;
+    mod overhead;
     mod refusals;
     mod retries;
     mod streams;

@@ -120,7 +120,7 @@ pub struct AttemptRecord {
     pub model: Arc<str>,
     /// What became of it: the label of an outcome.
     pub outcome: &'static str,
-    /// The HTTP status that the provider answered with.
+    /// The HTTP status that the provider answered with; `None` when it did not, or what it said was no answer.
     pub status: Option<u16>,
     /// The same target was asked before by this exchange.
     pub retry: bool,

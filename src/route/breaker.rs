@@ -27,6 +27,8 @@ enum State {
     Open { rest: Rest, failed: bool },
     /// A probe is under way since then.
     Probing(Instant),
+    /// A probe showed nothing; the next request is one.
+    Unproven,
 }
 
 /// How a request was let through.
@@ -34,8 +36,6 @@ enum State {
 pub enum Pass {
     /// Like every other.
     Usual,
-    /// As the first after a rest that the provider asked for.
-    AfterRest,
     /// As the one that probes the target.
     Probe,
 }
@@ -72,13 +72,13 @@ impl Breaker {
         match self.state {
             State::Closed => Ok(Pass::Usual),
             State::Open { rest, .. } if now < rest.until => Err(rest),
-            State::Open { failed: true, .. } => {
-                self.state = State::Probing(now);
-                Ok(Pass::Probe)
-            }
             State::Open { failed: false, .. } => {
                 self.state = State::Closed;
-                Ok(Pass::AfterRest)
+                Ok(Pass::Usual)
+            }
+            State::Open { failed: true, .. } | State::Unproven => {
+                self.state = State::Probing(now);
+                Ok(Pass::Probe)
             }
             // A probe that takes so long keeps nobody else out.
             State::Probing(since) if now >= since + settings.max_open => {
@@ -98,16 +98,14 @@ impl Breaker {
             Verdict::Alive => self.recover(now, settings),
             Verdict::Failed => self.fail(now, settings),
             // A probe that showed nothing leaves its place to the next.
-            Verdict::Unknown if matches!(self.state, State::Probing(_)) => {
-                self.state = State::Open { rest: Rest { until: now, asked_for: false }, failed: true };
-            }
+            Verdict::Unknown if matches!(self.state, State::Probing(_)) => self.state = State::Unproven,
             Verdict::Unknown => {}
         }
         let Some(until) = rest.map(|rest| now + rest) else { return };
         let failed = match self.state {
             State::Open { rest, .. } if rest.until >= until => return,
             State::Open { failed, .. } => failed,
-            State::Probing(_) => true,
+            State::Probing(_) | State::Unproven => true,
             State::Closed => false,
         };
         self.state = State::Open { rest: Rest { until, asked_for: true }, failed };
@@ -119,7 +117,16 @@ impl Breaker {
             State::Closed => BreakerState::Closed,
             State::Open { rest, .. } if now < rest.until => BreakerState::Open,
             State::Open { failed: false, .. } => BreakerState::Closed,
-            State::Open { failed: true, .. } | State::Probing(_) => BreakerState::HalfOpen,
+            State::Open { failed: true, .. } | State::Probing(_) | State::Unproven => BreakerState::HalfOpen,
+        }
+    }
+
+    /// Its state as it was last told: an open one whose time ran out is open until a request notices.
+    pub fn told(&self) -> BreakerState {
+        match self.state {
+            State::Closed => BreakerState::Closed,
+            State::Open { .. } => BreakerState::Open,
+            State::Probing(_) | State::Unproven => BreakerState::HalfOpen,
         }
     }
 
@@ -143,7 +150,7 @@ impl Breaker {
             // What failed before says nothing of a target that is back.
             State::Probing(_) => *self = Self::default(),
             // A request that began before it opened; the probe decides.
-            State::Open { .. } => {}
+            State::Open { .. } | State::Unproven => {}
         }
     }
 
@@ -153,7 +160,7 @@ impl Breaker {
         let opens = match self.state {
             State::Closed => self.consecutive >= settings.failures || self.recent.is_bad(settings.rate),
             State::Probing(_) => true,
-            State::Open { .. } => false,
+            State::Open { .. } | State::Unproven => false,
         };
         if opens {
             let stay = settings.open.saturating_mul(1 << self.opened.min(16)).min(settings.max_open);
@@ -277,9 +284,8 @@ mod tests {
         // It needs no probe.
         assert_eq!(
             (breaker.state(rest.until), breaker.admit(rest.until, &SETTINGS)),
-            (BreakerState::Closed, Ok(Pass::AfterRest))
+            (BreakerState::Closed, Ok(Pass::Usual))
         );
-        assert_eq!(breaker.admit(rest.until, &SETTINGS), Ok(Pass::Usual));
     }
 
     #[test]

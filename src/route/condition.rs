@@ -106,13 +106,14 @@ impl Condition {
     /// The target is left alone for now.
     pub fn admit(self: Arc<Self>, now: Instant, settings: Settings) -> Result<(Admitted, Option<Change>), Rest> {
         let mut known = self.known();
+        // Where the time ran out unseen this request is the first to notice.
+        let from = known.breaker.told();
         let pass = known.breaker.admit(now, &settings)?;
         let to = known.breaker.state(now);
         known.unanswered += 1;
         known.silent_since.get_or_insert(now);
         drop(known);
-        // The time ran out unseen; this request is the first to notice.
-        let change = (pass != Pass::Usual).then_some(Change { from: BreakerState::Open, to, rest: None });
+        let change = (from != to).then_some(Change { from, to, rest: None });
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         Ok((Admitted { condition: self, settings, pass, began: now, answered: false, judged: false }, change))
     }
@@ -286,5 +287,25 @@ mod tests {
         let closed = probe.answers(now + SETTINGS.open).unwrap();
         assert_eq!((closed.from, closed.to), (BreakerState::HalfOpen, BreakerState::Closed));
         assert_eq!(probe.judge(Verdict::Alive, None, now + SETTINGS.open), None);
+    }
+
+    #[test]
+    fn a_probe_that_takes_the_place_of_another_changes_nothing() {
+        let (conditions, now) = (Conditions::default(), Instant::now());
+        let admit = |at| conditions.of("p", "m").admit(at, SETTINGS).unwrap();
+        let (first, _) = admit(now);
+        assert!(first.judge(Verdict::Failed, None, now).is_some());
+        let opens = now + SETTINGS.open;
+        let (stuck, change) = admit(opens);
+        assert_eq!(change.map(|change| change.to), Some(BreakerState::HalfOpen));
+        // After one that never ends,
+        let late = opens + SETTINGS.max_open;
+        let (left, change) = admit(late);
+        assert_eq!(change, None);
+        // and after one whose client left.
+        drop((stuck, left));
+        let (mut probe, change) = admit(late);
+        assert_eq!(change, None);
+        assert_eq!(probe.answers(late).map(|change| change.from), Some(BreakerState::HalfOpen));
     }
 }

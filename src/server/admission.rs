@@ -1,6 +1,5 @@
 //! A place at a target: asked for before its attempts, and waited for in its queue.
 
-use super::count_tokens;
 use super::exchange::Exchange;
 use crate::chat::{ChatError, ErrorKind};
 use crate::config::classes::{Class, Priority};
@@ -15,8 +14,8 @@ use tokio::time::Instant;
 
 /// A place at a target, and what it took to get it.
 pub struct Place {
-    /// The place itself; `None` where the target is not called at all.
-    pub permit: Option<Permit>,
+    /// The place itself.
+    pub permit: Permit,
     /// How long it was waited for.
     pub waited: Duration,
 }
@@ -33,9 +32,6 @@ pub async fn enter(
     is_last: bool,
     budget_ends: Instant,
 ) -> Result<Place, Failure> {
-    if count_tokens::is_estimated(exchange, target) {
-        return Ok(Place { permit: None, waited: Duration::ZERO });
-    }
     let priority = exchange.priority.or(class.map(|class| class.priority)).unwrap_or_default();
     let limits = &target.provider.limits;
     let swaps = &*target.provider.name == MLX_LOCAL
@@ -44,7 +40,7 @@ pub async fn enter(
     let ask = Ask { model: &target.model, priority, swaps };
     let began = Instant::now();
     let error = match exchange.gateway.admission.enter(&target.provider, ask) {
-        Admitted::Now(permit) => return Ok(Place { permit: Some(permit), waited: Duration::ZERO }),
+        Admitted::Now(permit) => return Ok(Place { permit, waited: Duration::ZERO }),
         Admitted::Later(_) | Admitted::Not(_) if !is_last && class.is_some_and(|class| class.spill) => {
             spilled(exchange, target, priority)
         }
@@ -74,7 +70,7 @@ async fn wait(
     match waiting.admitted(until).await {
         Ok(permit) => {
             wait.end = WaitEnd::Admitted;
-            Ok(Place { permit: Some(permit), waited: wait.began.elapsed() })
+            Ok(Place { permit, waited: wait.began.elapsed() })
         }
         Err(timed_out) => {
             wait.end = WaitEnd::TimedOut;

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body::{Body as _, Frame};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -41,7 +41,8 @@ pub async fn answer(
     let mut exchange = Exchange::begin(gateway, ingress, operation, &parts.headers, hints);
     drop(parts);
     exchange.json_array = json_array;
-    let planned = match body::read(incoming, &exchange.snapshot.server).await.and_then(|body| exchange.read(body)) {
+    let body = exchange.away(pin!(body::read(incoming, &exchange.snapshot.server))).await;
+    let planned = match body.and_then(|body| exchange.read(body)) {
         Ok(()) => exchange.gateway.plan(&exchange).await,
         Err(error) => Err(error),
     };

@@ -69,10 +69,10 @@ impl<'a> Asking<'a> {
             self.exchange.keys.works(&self.target.provider.name, key);
         }
         leave::tell(self.exchange, self.target, admitted.answers(Instant::now().into_std()));
-        self.settle(Outcome::Ok, None);
+        self.settle(Outcome::Ok, facts.status, None);
         let (key, work, is_impatient) = (self.key, self.work.take(), self.before.is_impatient);
         let answering = Answering { target: self.target.clone(), key, admitted, work, is_impatient };
-        self.exchange.answered(self.target, facts, answering);
+        self.exchange.answered(self.target, facts, Some(answering));
     }
 
     /// It failed; gives the failure as the client may hear of it.
@@ -87,17 +87,17 @@ impl<'a> Asking<'a> {
             }
         }
         self.exchange.was_away(self.began.elapsed());
-        self.settle(failure.outcome, Some(&failure.error));
+        self.settle(failure.outcome, failure.error.status, Some(&failure.error));
         self.exchange.record().upstream_request_id = super::reply::upstream_id(&failure.headers).map(str::to_owned);
         failure
     }
 
-    fn settle(&self, outcome: Outcome, error: Option<&ChatError>) {
+    fn settle(&self, outcome: Outcome, status: Option<u16>, error: Option<&ChatError>) {
         self.exchange.attempted(AttemptRecord {
             provider: self.target.provider.name.clone(),
             model: self.target.model.clone(),
             outcome: outcome.label(),
-            status: error.and_then(|error| error.status),
+            status,
             retry: self.before.retry,
             waited: self.before.waited,
             began: self.began.duration_since(self.exchange.started()),
@@ -110,7 +110,7 @@ impl<'a> Asking<'a> {
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         if self.admitted.is_some() {
-            self.settle(Outcome::Cancelled, None);
+            self.settle(Outcome::Cancelled, None, None);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::provider::{BodyEdit, Deadlines, Endpoint, MLX_LOCAL, Provider};
 use crate::route::Target;
 use crate::secret::Secret;
 use crate::upstream::auth::Credential;
-use crate::upstream::{Answer, Call, Failure, OriginalError, Phase, limit_reset, retry_after};
+use crate::upstream::{Answer, Call, Failure, OriginalError, Outcome, Phase, limit_reset, retry_after};
 use crate::wire::json::Object;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -24,8 +24,8 @@ use tokio::time::Instant;
 pub static FORWARDED: [HeaderName; 6] = [
     HeaderName::from_static("anthropic-beta"),
     ANTHROPIC_VERSION,
-    HeaderName::from_static("openai-organization"),
-    HeaderName::from_static("openai-project"),
+    OPENAI_ORGANIZATION,
+    OPENAI_PROJECT,
     HeaderName::from_static("openai-beta"),
     HeaderName::from_static("idempotency-key"),
 ];
@@ -33,6 +33,16 @@ pub static FORWARDED: [HeaderName; 6] = [
 /// The version that requests to Anthropic's dialect name when the client named none.
 const USUAL_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+const OPENAI_ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
+const OPENAI_PROJECT: HeaderName = HeaderName::from_static("openai-project");
+
+/// With these codes OpenAI says 401 to a good key, and means another header.
+static NOT_OF_THE_KEY: [(&str, HeaderName); 4] = [
+    ("mismatched_organization", OPENAI_ORGANIZATION),
+    ("invalid_organization", OPENAI_ORGANIZATION),
+    ("mismatched_project", OPENAI_PROJECT),
+    ("invalid_project", OPENAI_PROJECT),
+];
 
 /// A target that answers.
 pub enum Live {
@@ -64,6 +74,8 @@ impl Live {
 
 /// What is known of an answer besides its body.
 pub struct AnswerFacts {
+    /// The provider's status; `None` where nobody was called.
+    pub status: Option<u16>,
     /// The provider's headers.
     pub headers: HeaderMap,
     /// What the translations could not carry.
@@ -139,8 +151,8 @@ async fn chat(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Liv
     let limit = terms.limit(exchange.stream, body.reasons, sent);
     let url = endpoint.chat_url(&target.model, exchange.stream);
     let mut answer = ask(exchange, provider, endpoint, url, body.bytes, terms, limit).await?;
-    let headers = std::mem::take(&mut answer.headers);
-    let facts = Box::new(AnswerFacts { headers, losses, model: None, received: sent, sent });
+    let (status, headers) = (Some(answer.status.as_u16()), std::mem::take(&mut answer.headers));
+    let facts = Box::new(AnswerFacts { status, headers, losses, model: None, received: sent, sent });
     if exchange.stream {
         let is_events = content_type(&facts.headers).is_none_or(|kind| !kind.contains("json"));
         if is_events {
@@ -184,8 +196,18 @@ pub async fn ask(
         return Ok(answer);
     }
     let mut failure = refusal(exchange.ingress, provider, endpoint.dialect, answer, limit).await;
-    hide(&secrets_in(&headers()), &mut failure);
+    let sent = headers();
+    if failure.outcome == Outcome::Auth && is_of_clients_header(&failure.error, &sent, &exchange.headers) {
+        failure.outcome = Outcome::ClientFault;
+    }
+    hide(&secrets_in(&sent), &mut failure);
     Err(failure)
+}
+
+/// The error is about a header that was sent as the client wrote it, and not about the key.
+fn is_of_clients_header(error: &ChatError, sent: &HeaderMap, clients: &HeaderMap) -> bool {
+    let named = NOT_OF_THE_KEY.iter().find(|(code, _)| error.code.as_deref() == Some(code));
+    named.is_some_and(|(_, header)| sent.get(header).is_some_and(|value| clients.get(header) == Some(value)))
 }
 
 fn prepare(

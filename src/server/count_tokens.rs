@@ -21,7 +21,7 @@ pub fn is_estimated(exchange: &Exchange, target: &Target) -> bool {
         && target.provider.endpoint_for(exchange.ingress).dialect == DialectId::OpenAiChat
 }
 
-/// Asks one target.
+/// Asks one target, whose dialect has a call that counts.
 ///
 /// # Errors
 /// It gave no count.
@@ -29,8 +29,7 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     let endpoint = target.provider.endpoint_for(exchange.ingress);
     let path = match endpoint.dialect {
         DialectId::Anthropic => anthropic::COUNT_TOKENS_PATH.to_owned(),
-        DialectId::Gemini => gemini::count_tokens::path(&target.model),
-        DialectId::OpenAiChat => return estimate(exchange).map_err(Failure::from_error),
+        DialectId::Gemini | DialectId::OpenAiChat => gemini::count_tokens::path(&target.model),
     };
     let mut losses = Losses::new();
     let same = endpoint.dialect == exchange.ingress;
@@ -48,9 +47,9 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     let limit = terms.limit(false, false, sent);
     let answer =
         ask(exchange, &target.provider, endpoint, Uri::try_from(endpoint.url(&path)), body, terms, limit).await?;
-    let headers = answer.headers;
+    let (status, headers) = (Some(answer.status.as_u16()), answer.headers);
     let body = answer.body.whole(limit.at, limit.phase).await?;
-    let facts = Box::new(AnswerFacts { headers, losses, model: None, received: Instant::now(), sent });
+    let facts = Box::new(AnswerFacts { status, headers, losses, model: None, received: Instant::now(), sent });
     let tokens = match endpoint.dialect {
         DialectId::Anthropic => anthropic::parse_count_response(&body),
         DialectId::Gemini | DialectId::OpenAiChat => gemini::count_tokens::parse_response(&body),
@@ -68,15 +67,21 @@ fn request(exchange: &Exchange) -> Result<Request, ChatError> {
 }
 
 /// OpenAI's dialect has no call that counts; an estimate is what its clients use too, and the loss says that it is one.
-fn estimate(exchange: &Exchange) -> Result<Live, ChatError> {
-    let request = request(exchange)?;
+/// Nobody is called, so it is no attempt, and nothing is learned of the target.
+///
+/// # Errors
+/// The request could not be read.
+pub fn estimate(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
+    let request = request(exchange).map_err(Failure::from_error)?;
     let texts = request.messages.iter().flat_map(|message| &message.parts).map(text_length).sum::<usize>();
     let tools = request.tools.iter().map(|tool| format!("{tool:?}").len()).sum::<usize>();
     let tokens = (texts + tools).div_ceil(BYTES_PER_TOKEN).max(1) as u64;
     let mut losses = Losses::new();
     losses.approximated("input_tokens");
     let now = Instant::now();
-    let facts = Box::new(AnswerFacts { headers: HeaderMap::new(), losses, model: None, received: now, sent: now });
+    let headers = HeaderMap::new();
+    let facts = Box::new(AnswerFacts { status: None, headers, losses, model: None, received: now, sent: now });
+    exchange.answered(target, &facts, None);
     Ok(Live::Whole(Whole { body: written(exchange.ingress, tokens), facts, usage: None }))
 }
 

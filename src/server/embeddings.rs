@@ -46,7 +46,7 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     let limit = terms.limit(false, false, sent);
     let answer =
         ask(exchange, provider, endpoint, Uri::try_from(endpoint.url(&path)), Bytes::from(body), terms, limit).await?;
-    let headers = answer.headers;
+    let (status, headers) = (Some(answer.status.as_u16()), answer.headers);
     let body = answer.body.whole(limit.at, limit.phase).await?;
     let response = match endpoint.dialect {
         DialectId::Gemini => gemini::parse_response(&body),
@@ -54,7 +54,8 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     };
     let response = response.map_err(Failure::from_error)?;
     let body = if same { body } else { write(exchange.ingress, &response, &request, &mut losses) };
-    let facts = Box::new(AnswerFacts { headers, losses, model: response.model, received: Instant::now(), sent });
+    let facts =
+        Box::new(AnswerFacts { status, headers, losses, model: response.model, received: Instant::now(), sent });
     Ok(Live::Whole(Whole { body, facts, usage: response.usage }))
 }
 

@@ -16,10 +16,14 @@ use crate::upstream::auth::{self, Credential};
 use crate::upstream::{Failure, Outcome};
 use crate::wire::json::{Object, Outline};
 use bytes::Bytes;
+use futures_util::poll;
 use http::header::{AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
@@ -284,14 +288,25 @@ impl Exchange {
         });
     }
 
-    /// So much time was spent at a provider that failed, or waiting for one: none of it is the gateway's own.
+    /// So much time was spent at a provider that failed, or waiting for somebody: none of it is the gateway's own.
     pub fn was_away(&self, time: Duration) {
         self.progress().away += time;
     }
 
+    /// Waits for what is not the gateway's own work; what is there at once takes no look at the clock.
+    pub async fn away<T>(&self, mut waiting: Pin<&mut impl Future<Output = T>>) -> T {
+        if let Poll::Ready(there) = poll!(waiting.as_mut()) {
+            return there;
+        }
+        let began = Instant::now();
+        let there = waiting.await;
+        self.was_away(began.elapsed());
+        there
+    }
+
     /// Keeps the place at a target that answers until the answer's end.
-    pub fn keep_place(&self, place: Option<Permit>) {
-        self.progress().place = place;
+    pub fn keep_place(&self, place: Permit) {
+        self.progress().place = Some(place);
     }
 
     /// Takes the place for who knows better when the target has done with the request.
@@ -313,10 +328,10 @@ impl Exchange {
         failure
     }
 
-    /// Writes down who answers, and what that answer is known to be.
-    pub fn answered(&self, target: &Target, facts: &AnswerFacts, answering: Answering) {
+    /// Writes down who answers, and what that answer is known to be. `answering`: the attempt, where there was one.
+    pub fn answered(&self, target: &Target, facts: &AnswerFacts, answering: Option<Answering>) {
         let mut progress = self.progress();
-        progress.answering = Some(answering);
+        progress.answering = answering;
         let before = facts.sent.duration_since(self.started).saturating_sub(progress.away);
         drop(progress);
         let own = before + facts.received.elapsed();

@@ -3,6 +3,7 @@
 use super::admission::{self, Place};
 use super::asking::{Asking, Before};
 use super::attempt::{self, Live, Terms};
+use super::count_tokens;
 use super::exchange::Exchange;
 use super::leave::{Leave, NoLeave};
 use crate::chat::{ChatError, ErrorKind};
@@ -52,17 +53,22 @@ pub async fn first_answer(exchange: Arc<Exchange>, plan: Plan) -> Result<Live, F
         }
     }
     let is_asked = failover.has_asked;
-    for (target, failure) in shut_out {
+    for (target, shut_out) in shut_out {
+        if is_asked || !failover.is_large_enough(target) {
+            told = Some(more_useful(told, shut_out));
+            continue;
+        }
         // Nobody is turned away on memory alone: a key may be good again.
-        let failure = if is_asked {
-            failure
-        } else {
-            match failover.ask(target, true, true).await {
-                Ok(live) => return Ok(live),
-                Err(Unanswered::Failed(failure) | Unanswered::OutOfTime(failure) | Unanswered::ShutOut(failure)) => {
-                    failure
-                }
+        let failure = match failover.ask(target, true, true).await {
+            Ok(live) => return Ok(live),
+            Err(Unanswered::Failed(failure)) if failure.outcome.disposition() == Disposition::Return => {
+                return Err(exchange.with_attempts(Some(failure)));
             }
+            Err(Unanswered::OutOfTime(failure)) => {
+                told = Some(more_useful(told, if failover.has_asked { failure } else { shut_out }));
+                break;
+            }
+            Err(Unanswered::Failed(failure) | Unanswered::ShutOut(failure)) => failure,
         };
         told = Some(more_useful(told, failure));
     }
@@ -102,7 +108,7 @@ fn more_useful(told: Option<Failure>, failure: Failure) -> Failure {
 enum Unanswered {
     /// It was asked, or rests because it failed or asked for it.
     Failed(Failure),
-    /// The time of all attempts ran out while it was asked; what it said before that, if it did.
+    /// The time of all attempts ran out while it was asked, or before it could be; what it said before that, if it did.
     OutOfTime(Failure),
     /// It was not asked, because none of its keys is thought to be good.
     ShutOut(Failure),
@@ -131,14 +137,25 @@ impl<'a> Failover<'a> {
         Self { exchange, class, budget_ends: exchange.started() + budget, has_asked: false, too_small: None }
     }
 
+    /// The time of all attempts is over.
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.budget_ends
+    }
+
     /// A prompt that was too long for another target may fit into this one.
     fn is_large_enough(&self, target: &Target) -> bool {
         let Some(too_small) = self.too_small else { return true };
         self.exchange.gateway.window(self.exchange, target).is_some_and(|window| window > too_small)
     }
 
-    /// Asks one target when it has a place for the request. `regardless`: with a key that is thought to be bad.
+    /// Asks one target when it has a place for the request, unless it needs not be asked. `regardless`: with a key that is thought to be bad.
     async fn ask(&mut self, target: &Target, is_last: bool, regardless: bool) -> Result<Live, Unanswered> {
+        if count_tokens::is_estimated(self.exchange, target) {
+            return count_tokens::estimate(self.exchange, target).map_err(Unanswered::Failed);
+        }
+        if self.is_over() {
+            return Err(Unanswered::OutOfTime(out_of_time(target)));
+        }
         let admitted = admission::enter(self.exchange, target, self.class, is_last, self.budget_ends).await;
         let Place { permit, waited } = admitted.map_err(Unanswered::Failed)?;
         let live = self.ask_admitted(target, is_last, regardless, waited).await?;
@@ -161,14 +178,20 @@ impl<'a> Failover<'a> {
         // Another key costs no retry.
         let spare_keys = u32::try_from(target.provider.keys.len().saturating_sub(1)).unwrap_or(u32::MAX);
         let throttles = retry.attempts.saturating_add(spare_keys);
-        let mut retries = 0;
+        let (mut retries, mut rotations) = (0, 0);
         let mut last: Option<Failure> = None;
         loop {
+            // A call that is begun is on its way before anybody looks at the time.
+            if self.is_over() {
+                return Err(Unanswered::OutOfTime(last.unwrap_or_else(|| out_of_time(target))));
+            }
             let leave = match Leave::of(self.exchange, target, regardless).await {
                 Ok(leave) => leave,
                 Err(NoLeave::Resting(rest)) if self.may_wait(rest, is_last, last.as_ref()) => {
-                    // Not all who wait come back at the same instant.
-                    waited += self.wait(Instant::from(rest.until) + retry.base.mul_f64(fastrand::f64())).await;
+                    // Not all who wait come back at the same instant, and none after its time.
+                    let until = Instant::from(rest.until);
+                    let spread = retry.base.min(self.budget_ends.saturating_duration_since(until) / 2);
+                    waited += self.wait(until + spread.mul_f64(fastrand::f64())).await;
                     continue;
                 }
                 // What it said itself tells more than that it rests since.
@@ -181,8 +204,7 @@ impl<'a> Failover<'a> {
                 }
             };
             self.has_asked = true;
-            let before =
-                Before { retry: last.is_some() || regardless, waited: std::mem::take(&mut waited), is_impatient };
+            let before = Before { retry: last.is_some(), waited: std::mem::take(&mut waited), is_impatient };
             let (credential, asking) = Asking::begin(self.exchange, target, leave, before);
             let has_key = asking.has_key();
             let failure = match attempt::run(self.exchange, target, &terms(credential)).await {
@@ -207,7 +229,8 @@ impl<'a> Failover<'a> {
                 }
                 // Another key is tried at once; without one the target rests now, and is waited for above.
                 Disposition::Wait if retries < throttles && !regardless => retries += 1,
-                Disposition::RotateKey if has_key && !regardless => {}
+                // A key that works for others may be thought good again at once; it was shown all the same.
+                Disposition::RotateKey if has_key && !regardless && rotations < spare_keys => rotations += 1,
                 Disposition::TryLarger => {
                     let window = self.exchange.gateway.window(self.exchange, target).unwrap_or(0);
                     self.too_small = self.too_small.max(Some(window));
@@ -267,6 +290,15 @@ impl<'a> Failover<'a> {
         self.exchange.not_asked(target, Outcome::Resting, Duration::ZERO, &error);
         Failure::new(Outcome::Resting, error)
     }
+}
+
+/// The failure of a target for which no time was left. It tells less than any other.
+fn out_of_time(target: &Target) -> Failure {
+    let message = format!(
+        "{target} was not asked: the time of all attempts was used up before. Ask again with more time: `budget` in [providers.{}.deadlines] or in the task class, and `x-bifrost-timeout-ms` where the request has it.",
+        target.provider.name
+    );
+    Failure::new(Outcome::Busy, ChatError::new(ErrorKind::Timeout, message).with_code("budget_used_up"))
 }
 
 /// The limits of time of a target for this request: its own, which the client may shorten.

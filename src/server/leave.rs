@@ -10,6 +10,7 @@ use crate::route::{Admitted, Change, Rest, Target};
 use crate::secret::{FAILURE_KEPT, Secret, SecretError};
 use crate::upstream::auth::{self, Credential};
 use crate::upstream::{Failure, KeyFate, Outcome};
+use std::pin::pin;
 use std::time::Instant;
 
 /// Leave to call a target.
@@ -99,15 +100,20 @@ async fn credential(
         return Ok((of_client(exchange, provider), None));
     }
     let mut unavailable = None;
+    let mut regardless = regardless.then_some(0..provider.keys.len());
     // Each turn takes one key out of the choice.
     for _ in 0..=provider.keys.len() {
         let now = Instant::now();
-        let place = match exchange.keys.choose(&provider.name, &target.model, now) {
-            Some(Choice::Use(place)) => place,
-            _ if regardless => 0,
-            Some(Choice::Rest(rest)) if rest.asked_for => return Err(NoLeave::Resting(rest)),
-            Some(Choice::Rest(_) | Choice::Dead) => break,
-            None => return Ok((of_client(exchange, provider), None)),
+        let place = match (exchange.keys.choose(&provider.name, &target.model, now), &mut regardless) {
+            (Some(Choice::Use(place)), _) => place,
+            (None, _) => return Ok((of_client(exchange, provider), None)),
+            // One after the other: the first may be a key that cannot be had.
+            (Some(_), Some(places)) => match places.next() {
+                Some(place) => place,
+                None => break,
+            },
+            (Some(Choice::Rest(rest)), None) if rest.asked_for => return Err(NoLeave::Resting(rest)),
+            (Some(Choice::Rest(_) | Choice::Dead), None) => break,
         };
         let Some(key) = provider.keys.get(place) else { break };
         // Large; only who has keys carries it along.
@@ -131,7 +137,8 @@ async fn credential(
 }
 
 async fn resolve(exchange: &Exchange, key: &ProviderKey) -> Result<Option<Secret>, SecretError> {
-    exchange.snapshot.secrets.first(&key.sources).await
+    // A program that asks for it may take its time.
+    exchange.away(pin!(exchange.snapshot.secrets.first(&key.sources))).await
 }
 
 /// The client's own credential, if it is this vendor's.

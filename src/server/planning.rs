@@ -17,8 +17,9 @@ use http::header::USER_AGENT;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::pin::pin;
 use std::sync::{Arc, LazyLock};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 impl Gateway {
@@ -41,7 +42,8 @@ impl Gateway {
                         waiting = Some((self.directory.changes(), Instant::now() + FIRST_CATALOGUE_WAIT));
                         continue;
                     };
-                    if tokio::time::timeout_at(*deadline, changes.changed()).await.is_err() {
+                    let changed = pin!(timeout_at(*deadline, changes.changed()));
+                    if exchange.away(changed).await.is_err() {
                         return Err(PlanError::NotYet.into());
                     }
                 }

@@ -10,7 +10,7 @@ use crate::local::{LocalServer, ServerKind, health::Bodies, proof};
 use crate::observe::Event;
 use crate::provider::listing::{self, ListedModel};
 use crate::provider::{Deadlines, MLX_LOCAL, ModelList, Provider};
-use crate::upstream::{Failure, Outcome};
+use crate::upstream::{Failure, Outcome, Phase};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::{self, BoxFuture, FutureExt as _};
@@ -124,6 +124,8 @@ impl Supervision {
 pub fn trial_of(failure: &Failure) -> Option<Trial> {
     match failure.outcome {
         Outcome::RateLimited | Outcome::Overloaded => Some(Trial::Busy),
+        // The request had no more time; the server may have had next to none of it.
+        Outcome::Timeout(Phase::Budget) => None,
         Outcome::Timeout(_) => Some(Trial::TimedOut),
         // The label and not the words: those may quote the request.
         Outcome::UpstreamFault | Outcome::Unreachable => Some(Trial::Failed(failure.outcome.label().to_owned())),
@@ -360,5 +362,21 @@ fn about(look: &Look) -> String {
         Look::Loading => "it is not ready yet".to_owned(),
         Look::Foreign(what) => what.clone(),
         Look::Server(_) => "it lists no models".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::Verdict;
+
+    #[test]
+    fn the_end_of_a_requests_own_time_says_nothing_of_the_server() {
+        for phase in [Phase::Connect, Phase::FirstToken, Phase::Idle, Phase::WholeAnswer, Phase::Budget] {
+            let outcome = Outcome::Timeout(phase);
+            let trial = trial_of(&Failure::new(outcome, ChatError::new(ErrorKind::Timeout, "")));
+            // As its breaker hears of it.
+            assert_eq!(trial, (outcome.verdict() == Verdict::Failed).then_some(Trial::TimedOut), "{phase:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! All attempts of a request together have a limit too, until the first content is sent.
 
-use crate::support::fault_client::{LONG, QUICK, ask, deadlines, provider, with_one};
-use crate::support::fault_replies::{Refusal, Stream};
+use crate::support::fault_client::{LONG, PAIR, QUICK, ask, deadlines, provider, request, with_one};
+use crate::support::fault_replies::{Refusal, Stream, whole};
 use crate::support::fault_server::{FaultServer, Reply, Step};
 use crate::support::gateway::Gateway;
 use bifrost::chat::DialectId::OpenAiChat;
@@ -62,4 +62,39 @@ async fn the_budget_ends_with_the_first_content() {
     let told = ask(&gateway, OpenAiChat, "first/m", true).await;
     told.answered_by("first/m");
     assert!(told.content().len() == 12 && told.took >= Duration::from_millis(1200), "{told:?}");
+}
+
+#[tokio::test]
+async fn nobody_is_asked_once_the_budget_is_over() {
+    let first = FaultServer::always(Reply::silence()).await;
+    let second = FaultServer::always(whole(OpenAiChat, "n", "there")).await;
+    let more = "in_flight = 1\n[classes.pair.deadlines]\nbudget = \"500ms\"\n";
+    let config = format!(
+        "{QUICK}{PAIR}{}{}[providers.first.limits]\n{more}",
+        provider("second", OpenAiChat, &second),
+        provider("first", OpenAiChat, &first)
+    );
+    let gateway = Gateway::start(&config);
+    // Over a connection that waits a request is on its way at once.
+    ask(&gateway, OpenAiChat, "second/n", false).await.answered_by("second/n");
+    let holds = tokio::spawn(request(&gateway, OpenAiChat, "first/m", false).send());
+    first.nth(0).await;
+    let told = ask(&gateway, OpenAiChat, "pair", false).await;
+    assert!(told.status >= 500 && told.took < LONG, "{told:?}");
+    assert_eq!(told.attempts(), ["first/m busy"]);
+    assert!(told.error()["message"].as_str().unwrap().contains("first/m is busy"), "{told:?}");
+    ask(&gateway, OpenAiChat, "second/n", false).await.answered_by("second/n");
+    assert_eq!((first.count(), second.count()), (1, 2));
+    holds.abort();
+}
+
+#[tokio::test]
+async fn the_end_of_a_rest_within_the_budget_is_not_slept_over() {
+    let throttled = Refusal::Throttled.reply(OpenAiChat).header("retry-after-ms", "300");
+    let first = FaultServer::in_turn([throttled, whole(OpenAiChat, "m", "here")]).await;
+    let retry = "[retry]\nbase = \"1h\"\ncap = \"1h\"\n";
+    let limits = deadlines("first", "budget = \"3s\"");
+    let gateway = Gateway::start(&format!("{retry}{}{limits}", provider("first", OpenAiChat, &first)));
+    let told = tokio::time::timeout(LONG, ask(&gateway, OpenAiChat, "first/m", false)).await.expect("it oversleeps");
+    told.answered_by("first/m");
 }

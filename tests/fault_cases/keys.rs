@@ -1,8 +1,8 @@
 //! Several keys of one provider: what happens to one is not the others' fault.
 
-use crate::support::fault_client::{DIALECTS, LONG, QUICK, ask, deadlines, provider};
+use crate::support::fault_client::{DIALECTS, LONG, PAIR, QUICK, ask, deadlines, provider, recorded, request, told};
 use crate::support::fault_replies::{Refusal, answer};
-use crate::support::fault_server::{Asked, FaultServer, Reply};
+use crate::support::fault_server::{Asked, FaultServer, Gate, Reply};
 use crate::support::gateway::Gateway;
 use bifrost::chat::DialectId::{self, OpenAiChat};
 use serde_json::json;
@@ -193,4 +193,116 @@ async fn keys_are_used_by_their_weights() {
     }
     let shares = used(&first, "m").matches('a').count();
     assert!((20..40).contains(&shares), "{shares} of 40");
+}
+
+#[tokio::test]
+async fn a_request_that_alone_is_refused_shows_each_key_once() {
+    let ((good, held), (bad, last)) = (Gate::closed(), Gate::closed());
+    let first = FaultServer::start(move |asked| match (model(asked).as_str(), key(asked)) {
+        ("bad", "a") => Refusal::BadKey.reply(OpenAiChat),
+        ("bad", _) => Refusal::BadKey.reply(OpenAiChat).after(last.clone()),
+        _ => answer(OpenAiChat, "good", false, "here").after(held.clone()),
+    })
+    .await;
+    let gateway = start(OpenAiChat, &first, BOTH, "");
+    let begin = |model| tokio::spawn(request(&gateway, OpenAiChat, model, false).send());
+    // Both keys are at work for others,
+    let mut others = Vec::new();
+    for number in 0..2 {
+        others.push(begin("first/good"));
+        first.nth(number).await;
+    }
+    let refused = begin("first/bad");
+    first.nth(3).await;
+    // whose answers say that the first is good, while the second is refused.
+    good.open();
+    for other in others {
+        assert_eq!(other.await.unwrap().unwrap().status(), 200);
+    }
+    bad.open();
+    assert_eq!(refused.await.unwrap().unwrap().status(), 401);
+    assert_eq!(used(&first, "bad"), "ab");
+}
+
+#[tokio::test]
+async fn a_clients_own_organization_or_project_costs_the_gateway_no_key() {
+    for (header, code) in [
+        ("openai-organization", "mismatched_organization"),
+        ("openai-organization", "invalid_organization"),
+        ("openai-project", "mismatched_project"),
+        ("openai-project", "invalid_project"),
+    ] {
+        let first = FaultServer::start(move |asked| match asked.header(header) {
+            "" => answer(OpenAiChat, "m", false, "here"),
+            _ => {
+                let error = json!({"message": "It does not fit.", "type": "invalid_request_error", "code": code});
+                Reply::json(401, &json!({ "error": error }))
+            }
+        })
+        .await;
+        let second = FaultServer::always(answer(OpenAiChat, "n", false, "there")).await;
+        let more = format!("{PAIR}{}", provider("second", OpenAiChat, &second));
+        let gateway = start(OpenAiChat, &first, "\"env:KEY_A\"", &more);
+        let strange = request(&gateway, OpenAiChat, "pair", false).header(header, "not-of-this-key");
+        let told = told(OpenAiChat, strange).await;
+        assert_eq!((told.status, told.error()["code"].as_str()), (401, Some(code)), "{told:?}");
+        assert_eq!(told.attempts(), ["first/m client_fault"]);
+        ask(&gateway, OpenAiChat, "pair", false).await.answered_by("first/m");
+    }
+}
+
+#[tokio::test]
+async fn an_organization_that_the_configuration_names_is_not_the_clients() {
+    let error = json!({"message": "It does not fit.", "type": "x", "code": "mismatched_organization"});
+    let first = FaultServer::always(Reply::json(401, &json!({ "error": error }))).await;
+    let gateway =
+        start(OpenAiChat, &first, "\"env:KEY_A\"", "[providers.first.headers]\n\"openai-organization\" = \"ours\"\n");
+    let strange = request(&gateway, OpenAiChat, "first/m", false).header("openai-organization", "theirs");
+    assert_eq!(told(OpenAiChat, strange).await.attempts(), ["first/m auth"]);
+    assert_eq!(first.nth(0).await.header("openai-organization"), "ours");
+}
+
+#[tokio::test]
+async fn where_all_keys_are_thought_bad_each_is_looked_up_until_one_is_there() {
+    for missing in ["env:KEY_C", "cmd:/bin/false"] {
+        let mut refused = false;
+        let first = FaultServer::start(move |_| {
+            if std::mem::replace(&mut refused, true) {
+                return answer(OpenAiChat, "m", false, "here");
+            }
+            Refusal::BadKey.reply(OpenAiChat)
+        })
+        .await;
+        let gateway = start(OpenAiChat, &first, &format!("\"{missing}\", \"env:KEY_B\""), "");
+        assert_eq!(ask(&gateway, OpenAiChat, "first/m", false).await.status, 401, "{missing}");
+        // It was mended elsewhere.
+        ask(&gateway, OpenAiChat, "first/m", false).await.answered_by("first/m");
+        assert_eq!(used(&first, "m"), "bb", "{missing}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_returned_at_once_is_returned_where_all_keys_were_refused_too() {
+    for refusal in [Refusal::Filtered, Refusal::BadRequest, Refusal::TooLong] {
+        let [first, second] = [refusal.reply(OpenAiChat), answer(OpenAiChat, "n", false, "there")]
+            .map(|then| FaultServer::in_turn([Refusal::BadKey.reply(OpenAiChat), then]));
+        let (first, second) = (first.await, second.await);
+        let second_table = provider("second", OpenAiChat, &second);
+        let more = format!("{PAIR}{second_table}key = \"env:KEY_B\"\n");
+        let gateway = start(OpenAiChat, &first, "\"env:KEY_A\"", &more);
+        assert_eq!(ask(&gateway, OpenAiChat, "pair", false).await.status, 401);
+        assert_eq!(ask(&gateway, OpenAiChat, "pair", false).await.status, 400, "{refusal:?}");
+        assert_eq!((first.count(), second.count()), (2, 1), "{refusal:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_call_with_a_key_that_was_refused_before_is_no_retry() {
+    let first = server(OpenAiChat, |_, _| Some(Refusal::BadKey.reply(OpenAiChat))).await;
+    let gateway = start(OpenAiChat, &first, "\"env:KEY_A\"", "");
+    for number in 0..2 {
+        let told = ask(&gateway, OpenAiChat, "first/m", false).await;
+        let record = recorded(&gateway, told.header("x-request-id")).await;
+        assert_eq!((first.count(), &record["attempts"][0]["retry"]), (number + 1, &json!(false)), "{record}");
+    }
 }

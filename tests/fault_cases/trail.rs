@@ -1,12 +1,12 @@
 //! When nobody answers, the client is told of every attempt, and with the most useful status.
 
 use crate::support::fault_client::{DIALECTS, ask, deadlines, recorded, request, told, with_one, with_two};
-use crate::support::fault_replies::{Refusal, streamed};
+use crate::support::fault_replies::{Refusal, streamed, whole_body};
 use crate::support::fault_server::{FaultServer, Reply};
 use crate::support::gateway::Gateway;
 use bifrost::chat::DialectId::OpenAiChat;
 use futures_util::future::join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// `provider/model outcome` of each attempt in an error's body.
 fn in_body(body: &Value) -> Vec<String> {
@@ -153,4 +153,22 @@ async fn a_stream_that_is_answered_tells_the_attempts_before_it() {
     assert_eq!(told.attempts().len(), 4);
     let record = recorded(&gateway, "answered").await;
     assert_eq!((&record["provider"], record["attempts"].as_array().map(Vec::len)), (&"second".into(), Some(4)));
+}
+
+#[tokio::test]
+async fn an_attempt_that_answered_tells_the_status_of_its_answer() {
+    for stream in [false, true] {
+        let good = if stream {
+            streamed(OpenAiChat, "m", &["here"])
+        } else {
+            Reply::json(201, &whole_body(OpenAiChat, "m", "here"))
+        };
+        let first = FaultServer::in_turn([Refusal::Overloaded.reply(OpenAiChat), good]).await;
+        let gateway = with_one(OpenAiChat, &first, "");
+        let told = ask(&gateway, OpenAiChat, "first/m", stream).await;
+        told.answered_by("first/m");
+        let attempts = recorded(&gateway, told.header("x-request-id")).await["attempts"].take();
+        let expected = [json!(503), if stream { json!(200) } else { json!(201) }];
+        assert_eq!([&attempts[0]["status"], &attempts[1]["status"]], [&expected[0], &expected[1]], "{attempts}");
+    }
 }

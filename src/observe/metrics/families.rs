@@ -163,7 +163,7 @@ impl Families {
     fn register_targets(&self, registry: &mut Registry) {
         registry.register(
             "bifrost_attempts",
-            "Calls of providers, by what became of them; those `resting` or `busy` were not made",
+            "Calls of providers, by what became of them; those `not_offered`, `resting` or `busy` were not made",
             Shown(self.attempts.clone()),
         );
         registry.register(

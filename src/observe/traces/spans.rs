@@ -1,5 +1,5 @@
 //! From finished exchanges to spans: one for the exchange, and beneath it one for each call of a provider. A target that was
-//! not called because it rests is an event of the exchange.
+//! not called is an event of the exchange.
 //!
 //! Names and attributes are those of the semantic conventions for generative AI where they have one
 //! (`docs/gen-ai/gen-ai-spans.md` of open-telemetry/semantic-conventions-genai), `bifrost.*` for the rest. Content is never
@@ -107,8 +107,8 @@ fn of_exchange(record: &ExchangeRecord, trace: &TraceContext) -> Vec<Span> {
 
 /// The outcome of an attempt that answered.
 const OK: &str = "ok";
-/// The outcomes of a target that was not called: it rests, or had no place.
-const PASSED_OVER: [&str; 2] = ["resting", "busy"];
+/// The outcomes of a target that was not called: it has no such operation, rests, or had no place.
+const PASSED_OVER: [&str; 3] = ["not_offered", "resting", "busy"];
 
 fn passed_over(record: &ExchangeRecord, attempt: &AttemptRecord) -> SpanEvent {
     let mut attributes = Attributes::default();

@@ -131,8 +131,12 @@ fn an_exchange_that_failed_or_was_left_is_an_error() {
 }
 
 #[test]
-fn a_target_that_rests_or_is_busy_is_an_event_and_no_call() {
-    for (outcome, event) in [("resting", "bifrost.target.resting"), ("busy", "bifrost.target.busy")] {
+fn a_target_that_was_not_asked_is_an_event_and_no_call() {
+    for (outcome, event) in [
+        ("not_offered", "bifrost.target.not_offered"),
+        ("resting", "bifrost.target.resting"),
+        ("busy", "bifrost.target.busy"),
+    ] {
         let mut record = record();
         record.attempts[0].outcome = outcome;
         assert_eq!(count(&record), 2);
