@@ -136,13 +136,18 @@ fn read_object(status: u16, error: &Map<String, Value>) -> ChatError {
         (None, Some(other)) if !other.is_null() => other.to_string(),
         _ => format!("The provider answered with status {status} and said nothing more."),
     };
-    // OpenRouter puts what its provider said behind a sentence of its own.
-    if let Some(raw) = metadata.and_then(|metadata| metadata.get("raw")).and_then(Value::as_str) {
-        message = format!("{message}: {raw}");
-    }
     let words = [text_of("code"), text_of("type"), text_of("status"), text_of("error_code"), inner_code(error)];
     let words = words.into_iter().flatten().collect::<Vec<_>>().join(" ");
     let mut kind = kind_of(status, &words, &message);
+    // OpenRouter puts what its provider said behind a sentence of its own.
+    if let Some(raw) = metadata.and_then(|metadata| metadata.get("raw")).and_then(Value::as_str) {
+        // That one's quota and keys are not ours; what it has against the request holds.
+        let relayed = kind_of(status, "", raw);
+        if kind == ErrorKind::InvalidRequest && relayed == ErrorKind::ContextTooLong {
+            kind = relayed;
+        }
+        message = format!("{message}: {raw}");
+    }
     if kind == ErrorKind::Permission && metadata.is_some_and(|metadata| metadata.get("flagged_input").is_some()) {
         kind = ErrorKind::ContentFilter;
     }
@@ -337,6 +342,23 @@ mod tests {
         let value = json!({"error": {"message": "m", "status_code": 400, "code": "tool_use_failed"}});
         assert_eq!(in_answer(&value).map(|error| error.kind), Some(ErrorKind::InvalidRequest));
         assert_eq!(in_answer(&json!({"choices": [], "error": null})), None);
+    }
+
+    #[test]
+    fn what_a_provider_behind_the_provider_has_against_it_is_not_held_against_the_key() {
+        let relayed = |status: u16, raw: &str| {
+            let metadata = json!({"raw": raw, "provider_name": "Google"});
+            let error = json!({"message": "Provider returned error", "code": status, "metadata": metadata});
+            parsed(status, &json!({"error": error}).to_string())
+        };
+        let quota = r#"{"error":{"code":429,"message":"You exceeded your current quota, please check your plan and billing details.","status":"RESOURCE_EXHAUSTED"}}"#;
+        let error = relayed(429, quota);
+        assert_eq!(error.kind, ErrorKind::RateLimited);
+        assert_eq!(error.message, format!("Provider returned error: {quota}"));
+        assert_eq!(relayed(400, "API key not valid. Please pass a valid API key.").kind, ErrorKind::InvalidRequest);
+        // What it has against the request is told of the request all the same.
+        let long = r#"{"error":{"message":"This endpoint's maximum context length is 8192 tokens."}}"#;
+        assert_eq!(relayed(400, long).kind, ErrorKind::ContextTooLong);
     }
 
     #[test]

@@ -1,0 +1,28 @@
+//! Errors in the words of one vendor: what follows from them is what the vendor meant.
+
+use crate::support::fault_client::{ask, with_two};
+use crate::support::fault_replies::answer;
+use crate::support::fault_server::{FaultServer, Reply};
+use bifrost::chat::DialectId::{self, OpenAiChat};
+use serde_json::json;
+
+/// Asks `first/m` with `second/n` behind it; gives the attempts, one a line.
+async fn attempts(dialect: DialectId, first: Reply, stream: bool) -> String {
+    let first = FaultServer::always(first).await;
+    let second = FaultServer::always(answer(dialect, "n", stream, "there")).await;
+    let told = ask(&with_two(dialect, &first, &second, ""), dialect, "pair", stream).await;
+    told.attempts().join("\n")
+}
+
+/// What became of the first target, once; the second answers.
+fn once(outcome: &str) -> String {
+    format!("first/m {outcome}\nsecond/n ok")
+}
+
+#[tokio::test]
+async fn a_limit_of_a_provider_behind_the_provider_is_no_used_up_quota() {
+    let raw = r#"{"error":{"code":429,"message":"You exceeded your current quota, please check your plan and billing details.","status":"RESOURCE_EXHAUSTED"}}"#;
+    let error = json!({"message": "Provider returned error", "code": 429, "metadata": {"raw": raw}});
+    let reply = Reply::json(429, &json!({"error": error}));
+    assert_eq!(attempts(OpenAiChat, reply, false).await, once("rate_limited"));
+}
