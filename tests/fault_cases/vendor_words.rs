@@ -1,10 +1,11 @@
 //! Errors in the words of one vendor: what follows from them is what the vendor meant.
 
-use crate::support::fault_client::{ask, with_two};
+use crate::support::fault_client::{ask, with_one, with_two};
 use crate::support::fault_replies::answer;
 use crate::support::fault_server::{FaultServer, Reply};
 use bifrost::chat::DialectId::{self, OpenAiChat};
 use serde_json::json;
+use std::time::Duration;
 
 /// Asks `first/m` with `second/n` behind it; gives the attempts, one a line.
 async fn attempts(dialect: DialectId, first: Reply, stream: bool) -> String {
@@ -25,4 +26,16 @@ async fn a_limit_of_a_provider_behind_the_provider_is_no_used_up_quota() {
     let error = json!({"message": "Provider returned error", "code": 429, "metadata": {"raw": raw}});
     let reply = Reply::json(429, &json!({"error": error}));
     assert_eq!(attempts(OpenAiChat, reply, false).await, once("rate_limited"));
+}
+
+#[tokio::test]
+async fn a_server_that_says_it_is_unavailable_is_asked_again_when_it_said() {
+    for kind in ["service_unavailable_error", "unavailable_error"] {
+        let body = json!({"error": {"code": 503, "message": "Loading model", "type": kind}});
+        let refusal = Reply::json(503, &body).header("retry-after-ms", "400");
+        let first = FaultServer::in_turn([refusal, answer(OpenAiChat, "m", false, "here")]).await;
+        let told = ask(&with_one(OpenAiChat, &first, ""), OpenAiChat, "first/m", false).await;
+        assert_eq!(told.attempts(), ["first/m overloaded", "first/m ok"], "{kind}");
+        assert!(first.gaps()[0] >= Duration::from_millis(400), "{kind}");
+    }
 }
