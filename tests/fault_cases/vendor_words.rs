@@ -3,7 +3,7 @@
 use crate::support::fault_client::{ask, with_one, with_two};
 use crate::support::fault_replies::answer;
 use crate::support::fault_server::{FaultServer, Reply};
-use bifrost::chat::DialectId::{self, OpenAiChat};
+use bifrost::chat::DialectId::{self, Anthropic, OpenAiChat};
 use serde_json::json;
 use std::time::Duration;
 
@@ -38,4 +38,14 @@ async fn a_server_that_says_it_is_unavailable_is_asked_again_when_it_said() {
         assert_eq!(told.attempts(), ["first/m overloaded", "first/m ok"], "{kind}");
         assert!(first.gaps()[0] >= Duration::from_millis(400), "{kind}");
     }
+}
+
+#[tokio::test]
+async fn an_account_that_has_nothing_left_is_the_next_targets_turn() {
+    let limits = json!({"type": "invalid_request_error", "message": "You have reached your specified API usage limits. You will regain access on 2026-04-01 at 00:00 UTC."});
+    let reply = Reply::json(400, &json!({"type": "error", "error": limits, "request_id": "req_1"}));
+    assert_eq!(attempts(Anthropic, reply, false).await, once("quota"));
+    let spent = "Your team t has either used all available credits or reached its monthly spending limit.";
+    let reply = Reply::json(429, &json!({"code": "Some resource has been exhausted", "error": spent}));
+    assert_eq!(attempts(OpenAiChat, reply, false).await, once("quota"));
 }

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 /// How much of a body that is no error object is quoted, in characters.
 const QUOTED: usize = 300;
 
+/// What the API says of an account that can pay for nothing more, or may not; it has no type of its own.
+const USED_UP: [&str; 3] =
+    ["credit balance is too low", "reached your specified api usage limits", "organization has been disabled"];
 /// What the API says where an answer is cut for its content; it has no type of its own.
 const CONTENT_FILTER: &str = "content filtering policy";
 /// What the API says where the prompt is too long; Claude Code looks for the first of them to compact the conversation.
@@ -47,7 +50,7 @@ pub(super) fn read(status: Option<u16>, value: &Value) -> Option<ChatError> {
     let message = [inner, &inner["message"], &inner["detail"]].into_iter().find_map(readable)?;
     let code = inner.get("type").and_then(Value::as_str).filter(|code| *code != "error");
     let by_status = || status.map_or(ErrorKind::Upstream, ErrorKind::from_status);
-    let kind = code.and_then(|code| kind_of(code, &message)).unwrap_or_else(by_status);
+    let kind = code.and_then(kind_of).unwrap_or_else(by_status);
     let mut error = ChatError::new(refined(kind, &message), message);
     error.code = code.map(str::to_owned);
     error.details = details(value, inner);
@@ -66,9 +69,8 @@ fn readable(value: &Value) -> Option<String> {
     }
 }
 
-fn kind_of(code: &str, message: &str) -> Option<ErrorKind> {
+fn kind_of(code: &str) -> Option<ErrorKind> {
     Some(match code {
-        "invalid_request_error" if message.contains("credit balance is too low") => ErrorKind::QuotaExceeded,
         "invalid_request_error" => ErrorKind::InvalidRequest,
         "authentication_error" => ErrorKind::Authentication,
         "billing_error" => ErrorKind::QuotaExceeded,
@@ -84,16 +86,15 @@ fn kind_of(code: &str, message: &str) -> Option<ErrorKind> {
 }
 
 fn refined(kind: ErrorKind, message: &str) -> ErrorKind {
-    if kind != ErrorKind::InvalidRequest {
-        return kind;
-    }
     let message = message.to_ascii_lowercase();
-    if TOO_LONG.iter().any(|phrase| message.contains(phrase)) {
-        ErrorKind::ContextTooLong
-    } else if message.contains(CONTENT_FILTER) {
-        ErrorKind::ContentFilter
-    } else {
-        kind
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| message.contains(phrase));
+    match kind {
+        ErrorKind::InvalidRequest if says(&USED_UP) => ErrorKind::QuotaExceeded,
+        ErrorKind::InvalidRequest if says(&TOO_LONG) => ErrorKind::ContextTooLong,
+        ErrorKind::InvalidRequest if says(&[CONTENT_FILTER]) => ErrorKind::ContentFilter,
+        // Z.AI has Anthropic's type for it.
+        ErrorKind::RateLimited if says(&["insufficient balance"]) => ErrorKind::QuotaExceeded,
+        kind => kind,
     }
 }
 
@@ -204,6 +205,20 @@ mod tests {
             ErrorKind::InvalidRequest
         );
         assert_eq!(parse(502, b"<html>Bad gateway</html>").kind, ErrorKind::Upstream);
+    }
+
+    #[test]
+    fn an_account_that_has_nothing_left_is_not_the_requests_fault() {
+        let limits =
+            "You have reached your specified API usage limits. You will regain access on 2026-04-01 at 00:00 UTC.";
+        for (status, code, message) in [
+            (400, "invalid_request_error", limits),
+            (400, "invalid_request_error", "This organization has been disabled."),
+            (429, "rate_limit_error", "[1113][Insufficient balance or no resource package. Please recharge.][2026]"),
+        ] {
+            assert_eq!(kind(status, &native(code, message)), ErrorKind::QuotaExceeded, "{message}");
+        }
+        assert_eq!(kind(429, &native("rate_limit_error", "slow down")), ErrorKind::RateLimited);
     }
 
     #[test]

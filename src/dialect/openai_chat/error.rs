@@ -168,7 +168,7 @@ fn inner_code(error: &Map<String, Value>) -> Option<&str> {
 }
 
 /// Words in code or type that say more than the status.
-const CODES: [(&str, ErrorKind); 24] = [
+const CODES: [(&str, ErrorKind); 27] = [
     ("context_length_exceeded", ErrorKind::ContextTooLong),
     ("too_many_prompt_tokens", ErrorKind::ContextTooLong),
     ("exceed_context_size", ErrorKind::ContextTooLong),
@@ -179,6 +179,9 @@ const CODES: [(&str, ErrorKind); 24] = [
     ("insufficient_quota", ErrorKind::QuotaExceeded),
     ("billing_hard_limit_reached", ErrorKind::QuotaExceeded),
     ("billing_not_active", ErrorKind::QuotaExceeded),
+    ("billing_error", ErrorKind::QuotaExceeded),
+    ("exceeded_current_quota", ErrorKind::QuotaExceeded),
+    ("Arrearage", ErrorKind::QuotaExceeded),
     ("invalid_api_key", ErrorKind::Authentication),
     ("authentication_error", ErrorKind::Authentication),
     ("UNAUTHENTICATED", ErrorKind::Authentication),
@@ -195,8 +198,11 @@ const CODES: [(&str, ErrorKind); 24] = [
     ("request_too_large", ErrorKind::TooLarge),
 ];
 
+/// Z.AI's codes are numbers: nothing else may stand beside them.
+const NUMBERS: [(&str, ErrorKind); 1] = [("1113", ErrorKind::QuotaExceeded)];
+
 /// Words in a message, in lower case, of providers that have no code for it.
-const TEXTS: [(&str, ErrorKind); 11] = [
+const TEXTS: [(&str, ErrorKind); 12] = [
     ("maximum context length", ErrorKind::ContextTooLong),
     ("max context length", ErrorKind::ContextTooLong),
     ("context window", ErrorKind::ContextTooLong),
@@ -208,6 +214,7 @@ const TEXTS: [(&str, ErrorKind); 11] = [
     ("incorrect api key", ErrorKind::Authentication),
     ("insufficient balance", ErrorKind::QuotaExceeded),
     ("exceeded your current quota", ErrorKind::QuotaExceeded),
+    ("monthly spending limit", ErrorKind::QuotaExceeded),
 ];
 
 fn kind_of(status: u16, words: &str, message: &str) -> ErrorKind {
@@ -217,11 +224,16 @@ fn kind_of(status: u16, words: &str, message: &str) -> ErrorKind {
         Some((_, kind)) => return *kind,
         None => {}
     }
-    let lower = message.to_ascii_lowercase();
-    if matches!(status, 0..=299 | 400 | 402 | 413 | 422 | 429 | 500)
-        && let Some((_, kind)) = TEXTS.iter().find(|(text, _)| lower.contains(text))
-    {
+    if let Some((_, kind)) = NUMBERS.iter().find(|(number, _)| words.split(' ').any(|word| word == *number)) {
         return *kind;
+    }
+    let lower = message.to_ascii_lowercase();
+    let told = TEXTS.iter().find(|(text, _)| lower.contains(text)).map(|(_, kind)| *kind);
+    match (status, told) {
+        (0..=299 | 400 | 402 | 412 | 413 | 422 | 429 | 500, Some(kind)) => return kind,
+        // A 403 speaks of what the key may do, and may name a context window that it has not.
+        (403, Some(kind @ ErrorKind::QuotaExceeded)) => return kind,
+        _ => {}
     }
     match status {
         400.. => ErrorKind::from_status(status),
@@ -359,6 +371,37 @@ mod tests {
         // What it has against the request is told of the request all the same.
         let long = r#"{"error":{"message":"This endpoint's maximum context length is 8192 tokens."}}"#;
         assert_eq!(relayed(400, long).kind, ErrorKind::ContextTooLong);
+    }
+
+    #[test]
+    fn an_account_that_has_nothing_left_is_known_by_its_vendors_words() {
+        let xai = "Your team t has either used all available credits or reached its monthly spending limit. To continue making API requests, please purchase more credits or raise your spending limit.";
+        let fireworks = "Account a is suspended, possibly due to reaching the monthly spending limit or failure to pay past invoices.";
+        let arrearage = "Access denied, please make sure your account is in good standing.";
+        for (status, body) in [
+            (429, json!({"code": "Some resource has been exhausted", "error": xai})),
+            (403, json!({"code": "The caller does not have permission", "error": xai})),
+            (429, json!({"error": {"message": "Your account a is suspended", "type": "exceeded_current_quota_error"}})),
+            (
+                403,
+                json!({"error": {"message": "Your account a is not active", "type": "exceeded_current_quota_error"}}),
+            ),
+            (429, json!({"error": {"code": "1113", "message": "Please recharge."}})),
+            (400, json!({"error": {"code": "Arrearage", "type": "Arrearage", "param": null, "message": arrearage}})),
+            (
+                412,
+                json!({"error": {"message": fireworks, "param": null, "code": "PRECONDITION_FAILED", "type": "error"}}),
+            ),
+            (400, json!({"error": {"message": "m", "type": "billing_error"}})),
+        ] {
+            assert_eq!(parsed(status, &body.to_string()).kind, ErrorKind::QuotaExceeded, "{body}");
+        }
+        for (status, body, kind) in [
+            (429, json!({"error": {"code": "11130", "message": "m"}}), ErrorKind::RateLimited),
+            (403, json!({"error": {"message": "No access to the 1M context window."}}), ErrorKind::Permission),
+        ] {
+            assert_eq!(parsed(status, &body.to_string()).kind, kind, "{body}");
+        }
     }
 
     #[test]
