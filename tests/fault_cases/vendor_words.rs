@@ -49,3 +49,12 @@ async fn an_account_that_has_nothing_left_is_the_next_targets_turn() {
     let reply = Reply::json(429, &json!({"code": "Some resource has been exhausted", "error": spent}));
     assert_eq!(attempts(OpenAiChat, reply, false).await, once("quota"));
 }
+
+#[tokio::test]
+async fn what_xais_filter_refuses_goes_to_nobody_else() {
+    let body = json!({
+        "code": "The caller does not have permission to execute the specified operation",
+        "error": "Content violates usage guidelines. Team: t, Model: m, Failed check: SAFETY_CHECK_TYPE_BIO",
+    });
+    assert_eq!(attempts(OpenAiChat, Reply::json(403, &body), false).await, "first/m content_filter");
+}

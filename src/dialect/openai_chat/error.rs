@@ -143,8 +143,10 @@ fn read_object(status: u16, error: &Map<String, Value>) -> ChatError {
     if let Some(raw) = metadata.and_then(|metadata| metadata.get("raw")).and_then(Value::as_str) {
         // That one's quota and keys are not ours; what it has against the request holds.
         let relayed = kind_of(status, "", raw);
-        if kind == ErrorKind::InvalidRequest && relayed == ErrorKind::ContextTooLong {
-            kind = relayed;
+        match (kind, relayed) {
+            (ErrorKind::InvalidRequest, ErrorKind::ContextTooLong)
+            | (ErrorKind::InvalidRequest | ErrorKind::Permission, ErrorKind::ContentFilter) => kind = relayed,
+            _ => {}
         }
         message = format!("{message}: {raw}");
     }
@@ -202,7 +204,7 @@ const CODES: [(&str, ErrorKind); 27] = [
 const NUMBERS: [(&str, ErrorKind); 1] = [("1113", ErrorKind::QuotaExceeded)];
 
 /// Words in a message, in lower case, of providers that have no code for it.
-const TEXTS: [(&str, ErrorKind); 12] = [
+const TEXTS: [(&str, ErrorKind); 13] = [
     ("maximum context length", ErrorKind::ContextTooLong),
     ("max context length", ErrorKind::ContextTooLong),
     ("context window", ErrorKind::ContextTooLong),
@@ -215,6 +217,7 @@ const TEXTS: [(&str, ErrorKind); 12] = [
     ("insufficient balance", ErrorKind::QuotaExceeded),
     ("exceeded your current quota", ErrorKind::QuotaExceeded),
     ("monthly spending limit", ErrorKind::QuotaExceeded),
+    ("content violates usage guidelines", ErrorKind::ContentFilter),
 ];
 
 fn kind_of(status: u16, words: &str, message: &str) -> ErrorKind {
@@ -232,7 +235,7 @@ fn kind_of(status: u16, words: &str, message: &str) -> ErrorKind {
     match (status, told) {
         (0..=299 | 400 | 402 | 412 | 413 | 422 | 429 | 500, Some(kind)) => return kind,
         // A 403 speaks of what the key may do, and may name a context window that it has not.
-        (403, Some(kind @ ErrorKind::QuotaExceeded)) => return kind,
+        (403, Some(kind @ (ErrorKind::QuotaExceeded | ErrorKind::ContentFilter))) => return kind,
         _ => {}
     }
     match status {
@@ -402,6 +405,17 @@ mod tests {
         ] {
             assert_eq!(parsed(status, &body.to_string()).kind, kind, "{body}");
         }
+    }
+
+    #[test]
+    fn a_refusal_by_xais_filter_is_not_the_keys_fault() {
+        let error = parsed(
+            403,
+            r#"{"code":"The caller does not have permission to execute the specified operation","error":"Content violates usage guidelines. Team: t, API key ID: k, Model: grok-4-0709, Failed check: SAFETY_CHECK_TYPE_BIO"}"#,
+        );
+        assert_eq!(error.kind, ErrorKind::ContentFilter);
+        let error = parsed(403, r#"{"code":"The caller does not have permission","error":"API key k has no access."}"#);
+        assert_eq!(error.kind, ErrorKind::Permission);
     }
 
     #[test]
