@@ -58,3 +58,10 @@ async fn what_xais_filter_refuses_goes_to_nobody_else() {
     });
     assert_eq!(attempts(OpenAiChat, Reply::json(403, &body), false).await, "first/m content_filter");
 }
+
+#[tokio::test]
+async fn coheres_word_for_a_prompt_that_does_not_fit_is_understood() {
+    let message = "too many tokens: size limit exceeded by 25836 tokens. Try using shorter or fewer inputs.";
+    let body = json!({"error_type": "TOO_MANY_TOKENS", "id": "c1", "message": message});
+    assert_eq!(attempts(OpenAiChat, Reply::json(400, &body), false).await, "first/m context_too_long");
+}

@@ -123,8 +123,8 @@ fn read_object(status: u16, error: &Map<String, Value>) -> ChatError {
     });
     // An error inside an answer that says 200 names its status itself.
     let status = if status < 400 { numeric.unwrap_or(status) } else { status };
-    let code =
-        text_of("code").or_else(|| text_of("status")).or_else(|| text_of("error_code")).or_else(|| text_of("type"));
+    let named = ["code", "status", "error_code", "error_type", "type"];
+    let code = named.into_iter().find_map(text_of);
     let metadata = error.get("metadata");
     let mut message = match (text_of("message"), error.get("message")) {
         (Some(message), _) => message.to_owned(),
@@ -136,8 +136,7 @@ fn read_object(status: u16, error: &Map<String, Value>) -> ChatError {
         (None, Some(other)) if !other.is_null() => other.to_string(),
         _ => format!("The provider answered with status {status} and said nothing more."),
     };
-    let words = [text_of("code"), text_of("type"), text_of("status"), text_of("error_code"), inner_code(error)];
-    let words = words.into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let words = named.into_iter().filter_map(text_of).chain(inner_code(error)).collect::<Vec<_>>().join(" ");
     let mut kind = kind_of(status, &words, &message);
     // OpenRouter puts what its provider said behind a sentence of its own.
     if let Some(raw) = metadata.and_then(|metadata| metadata.get("raw")).and_then(Value::as_str) {
@@ -170,10 +169,12 @@ fn inner_code(error: &Map<String, Value>) -> Option<&str> {
 }
 
 /// Words in code or type that say more than the status.
-const CODES: [(&str, ErrorKind); 27] = [
+const CODES: [(&str, ErrorKind); 29] = [
     ("context_length_exceeded", ErrorKind::ContextTooLong),
     ("too_many_prompt_tokens", ErrorKind::ContextTooLong),
     ("exceed_context_size", ErrorKind::ContextTooLong),
+    ("TOO_MANY_TOKENS", ErrorKind::ContextTooLong),
+    ("tokens_limit_reached", ErrorKind::ContextTooLong),
     ("content_filter", ErrorKind::ContentFilter),
     ("content_policy_violation", ErrorKind::ContentFilter),
     ("moderation_blocked", ErrorKind::ContentFilter),
@@ -201,10 +202,10 @@ const CODES: [(&str, ErrorKind); 27] = [
 ];
 
 /// Z.AI's codes are numbers: nothing else may stand beside them.
-const NUMBERS: [(&str, ErrorKind); 1] = [("1113", ErrorKind::QuotaExceeded)];
+const NUMBERS: [(&str, ErrorKind); 2] = [("1113", ErrorKind::QuotaExceeded), ("1261", ErrorKind::ContextTooLong)];
 
 /// Words in a message, in lower case, of providers that have no code for it.
-const TEXTS: [(&str, ErrorKind); 13] = [
+const TEXTS: [(&str, ErrorKind); 22] = [
     ("maximum context length", ErrorKind::ContextTooLong),
     ("max context length", ErrorKind::ContextTooLong),
     ("context window", ErrorKind::ContextTooLong),
@@ -212,6 +213,15 @@ const TEXTS: [(&str, ErrorKind); 13] = [
     ("prompt is too long", ErrorKind::ContextTooLong),
     ("prompt too long", ErrorKind::ContextTooLong),
     ("input token count exceeds", ErrorKind::ContextTooLong),
+    ("too many tokens: size limit exceeded", ErrorKind::ContextTooLong),
+    ("maximum prompt length is", ErrorKind::ContextTooLong),
+    ("[input_too_large]", ErrorKind::ContextTooLong),
+    ("exceeded model token limit", ErrorKind::ContextTooLong),
+    ("range of input length should be", ErrorKind::ContextTooLong),
+    ("`inputs` tokens + `max_new_tokens` must be <=", ErrorKind::ContextTooLong),
+    ("exceeds maximum input length", ErrorKind::ContextTooLong),
+    ("greater than the context length", ErrorKind::ContextTooLong),
+    ("context length of only", ErrorKind::ContextTooLong),
     ("api key not valid", ErrorKind::Authentication),
     ("incorrect api key", ErrorKind::Authentication),
     ("insufficient balance", ErrorKind::QuotaExceeded),
@@ -416,6 +426,53 @@ mod tests {
         assert_eq!(error.kind, ErrorKind::ContentFilter);
         let error = parsed(403, r#"{"code":"The caller does not have permission","error":"API key k has no access."}"#);
         assert_eq!(error.kind, ErrorKind::Permission);
+    }
+
+    #[test]
+    fn a_prompt_that_does_not_fit_is_known_by_its_vendors_words() {
+        let message = |text: &str| json!({"error": {"message": text, "type": "invalid_request_error", "code": null}});
+        let cohere = "too many tokens: size limit exceeded by 25836 tokens. Try using shorter or fewer inputs. The limit for this model is 288000 tokens.";
+        for (status, body) in [
+            (400, json!({"error_type": "TOO_MANY_TOKENS", "id": "c1", "message": cohere})),
+            (400, json!({"error_type": "TOO_MANY_TOKENS", "message": "m"})),
+            (400, json!({"message": cohere})),
+            (
+                400,
+                json!({"code": "Client specified an invalid argument", "error": "This model's maximum prompt length is 131072 but the request contains 136973 tokens."}),
+            ),
+            (
+                400,
+                message(
+                    "Failed to start sampling: [input_too_large] Current message (1149677 tokens) exceeds budget (975424 tokens)",
+                ),
+            ),
+            (400, message("Invalid request: Your request exceeded model token limit: 262144 (requested: 269030)")),
+            (400, message("<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 98304]")),
+            (400, json!({"error": {"code": "1261", "message": "Prompt 超长"}})),
+            (
+                422,
+                message(
+                    "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 8193. Given: 9000 `inputs` tokens and 512 `max_new_tokens`",
+                ),
+            ),
+            (500, json!({"error": {"message": "Requested input length 99009 exceeds maximum input length 8192"}})),
+            (
+                400,
+                json!({"error": "The number of tokens to keep from the initial prompt is greater than the context length (n_keep: 13055>= n_ctx: 4096). Try to load the model with a larger context length, or provide a shorter input."}),
+            ),
+            (
+                400,
+                json!({"error": "Trying to keep the first 10136 tokens when context the overflows. However, the model is loaded with context length of only 7866 tokens, which is not enough."}),
+            ),
+            (
+                413,
+                json!({"error": {"code": "tokens_limit_reached", "message": "Request body too large for gpt-4o model. Max size: 8000 tokens.", "details": "d"}}),
+            ),
+        ] {
+            assert_eq!(parsed(status, &body.to_string()).kind, ErrorKind::ContextTooLong, "{body}");
+        }
+        let cohere = parsed(400, r#"{"error_type":"TOO_MANY_TOKENS","id":"c1","message":"m"}"#);
+        assert_eq!(cohere.code.as_deref(), Some("TOO_MANY_TOKENS"));
     }
 
     #[test]
