@@ -1,7 +1,7 @@
 //! Errors in the words of one vendor: what follows from them is what the vendor meant.
 
 use crate::support::fault_client::{ask, with_one, with_two};
-use crate::support::fault_replies::answer;
+use crate::support::fault_replies::{Stream, answer};
 use crate::support::fault_server::{FaultServer, Reply};
 use bifrost::chat::DialectId::{self, Anthropic, OpenAiChat};
 use serde_json::json;
@@ -64,4 +64,19 @@ async fn coheres_word_for_a_prompt_that_does_not_fit_is_understood() {
     let message = "too many tokens: size limit exceeded by 25836 tokens. Try using shorter or fewer inputs.";
     let body = json!({"error_type": "TOO_MANY_TOKENS", "id": "c1", "message": message});
     assert_eq!(attempts(OpenAiChat, Reply::json(400, &body), false).await, "first/m context_too_long");
+}
+
+#[tokio::test]
+async fn an_error_of_a_choice_counts_like_the_status_that_it_names() {
+    let error = json!({"code": 429, "message": "the very reason"});
+    let mut choice = json!({"index": 0, "delta": {"content": ""}, "finish_reason": "error", "error": error});
+    let reply = Stream::of(OpenAiChat, "m").raw(&format!("data: {}\n\n", json!({"id": "c1", "choices": [choice]})));
+    assert_eq!(attempts(OpenAiChat, reply.reply(), true).await, once("rate_limited"));
+    choice["delta"].take();
+    choice["message"] = json!({"role": "assistant", "content": "half"});
+    for reason in ["error", "stop"] {
+        choice["finish_reason"] = json!(reason);
+        let reply = Reply::json(200, &json!({"id": "c1", "object": "chat.completion", "choices": [choice]}));
+        assert_eq!(attempts(OpenAiChat, reply, false).await, once("rate_limited"), "{reason}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Errors: the many shapes that providers of this dialect answer with, and OpenAI's own for clients.
 
+use super::fields::says_something;
 use crate::chat::{ChatError, ErrorKind};
 use serde_json::{Map, Value, json};
 
@@ -25,14 +26,18 @@ pub(super) fn in_answer(value: &Value) -> Option<ChatError> {
         Value::Object(map) => map.get("error").filter(|error| !error.is_null()),
         _ => None,
     };
-    let has_choices = value.get("choices").is_some();
-    match error {
-        Some(_) => Some(read_value(200, value)),
-        None if !has_choices && (value.get("detail").is_some() || value["object"] == "error") => {
-            Some(read_value(200, value))
-        }
-        None => None,
+    match (error, value.get("choices")) {
+        (Some(_), _) => Some(read_value(200, value)),
+        (None, None) if value.get("detail").is_some() || value["object"] == "error" => Some(read_value(200, value)),
+        (None, choices) => choices?.as_array()?.iter().find_map(in_choice),
     }
+}
+
+/// OpenRouter tells beside a choice why it ended with an error.
+fn in_choice(choice: &Value) -> Option<ChatError> {
+    let error = choice.get("error").filter(|error| says_something(error))?;
+    // Alone: what stands beside it is the answer.
+    Some(read_value(200, &json!({"error": error})))
 }
 
 /// True for the text of an error as OpenAI's clients read it.
@@ -473,6 +478,21 @@ mod tests {
         }
         let cohere = parsed(400, r#"{"error_type":"TOO_MANY_TOKENS","id":"c1","message":"m"}"#);
         assert_eq!(cohere.code.as_deref(), Some("TOO_MANY_TOKENS"));
+    }
+
+    #[test]
+    fn an_error_of_a_choice_is_read_as_one_of_the_answer() {
+        let of = |choice: Value| in_answer(&json!({"id": "c1", "choices": [choice]}));
+        let error = of(json!({"index": 0, "delta": {"content": ""}, "finish_reason": "error",
+            "error": {"code": 429, "message": "the very reason"}}));
+        let error = error.unwrap();
+        assert_eq!((error.kind, error.message.as_str()), (ErrorKind::RateLimited, "the very reason"));
+        let error = of(json!({"index": 0, "message": {"content": "my secret"}, "error": "boom"})).unwrap();
+        assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Upstream, "boom"));
+        assert!(!format!("{error:?}").contains("my secret"));
+        for none in [Value::Null, json!({}), json!("")] {
+            assert_eq!(of(json!({"index": 0, "message": {"content": "hi"}, "error": none})), None);
+        }
     }
 
     #[test]
