@@ -6,6 +6,7 @@
 pub mod anthropic;
 pub mod gemini;
 mod mention;
+mod named_status;
 pub mod openai_chat;
 pub mod openai_embeddings;
 mod profile;

@@ -232,10 +232,8 @@ impl Outcome {
             ErrorKind::ContentFilter => Self::ContentFilter,
             // Who says so itself was reached.
             ErrorKind::Overloaded | ErrorKind::Unavailable => Self::Overloaded,
-            ErrorKind::Upstream | ErrorKind::Internal => Self::UpstreamFault,
-            // A 408 or 504 of the provider's is a failure like any other; a silence of its is ours to notice.
-            ErrorKind::Timeout if error.status.is_some() => Self::UpstreamFault,
-            ErrorKind::Timeout => Self::Timeout(Phase::WholeAnswer),
+            // A timeout that a provider tells of is a failure like any other; a silence of its is ours to notice.
+            ErrorKind::Upstream | ErrorKind::Internal | ErrorKind::Timeout => Self::UpstreamFault,
             ErrorKind::Cancelled => Self::Cancelled,
         }
     }
@@ -389,7 +387,7 @@ mod tests {
             (ErrorKind::Internal, None, Outcome::UpstreamFault),
             (ErrorKind::Unavailable, Some(503), Outcome::Overloaded),
             (ErrorKind::Timeout, Some(504), Outcome::UpstreamFault),
-            (ErrorKind::Timeout, None, Outcome::Timeout(Phase::WholeAnswer)),
+            (ErrorKind::Timeout, None, Outcome::UpstreamFault),
             (ErrorKind::Cancelled, None, Outcome::Cancelled),
         ] {
             let error = ChatError { status, ..ChatError::new(kind, "") };

@@ -3,8 +3,8 @@
 use crate::support::fault_client::{ask, with_one, with_two};
 use crate::support::fault_replies::{Stream, answer};
 use crate::support::fault_server::{FaultServer, Reply};
-use bifrost::chat::DialectId::{self, Anthropic, OpenAiChat};
-use serde_json::json;
+use bifrost::chat::DialectId::{self, Anthropic, Gemini, OpenAiChat};
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Asks `first/m` with `second/n` behind it; gives the attempts, one a line.
@@ -18,6 +18,11 @@ async fn attempts(dialect: DialectId, first: Reply, stream: bool) -> String {
 /// What became of the first target, once; the second answers.
 fn once(outcome: &str) -> String {
     format!("first/m {outcome}\nsecond/n ok")
+}
+
+/// The same for what is asked again twice.
+fn thrice(outcome: &str) -> String {
+    format!("first/m {outcome}\nfirst/m {outcome}\n{}", once(outcome))
 }
 
 #[tokio::test]
@@ -78,5 +83,30 @@ async fn an_error_of_a_choice_counts_like_the_status_that_it_names() {
         choice["finish_reason"] = json!(reason);
         let reply = Reply::json(200, &json!({"id": "c1", "object": "chat.completion", "choices": [choice]}));
         assert_eq!(attempts(OpenAiChat, reply, false).await, once("rate_limited"), "{reason}");
+    }
+}
+
+/// An event that comes before any content.
+fn event(dialect: DialectId, name: &str, data: &Value) -> Reply {
+    let name = if name.is_empty() { String::new() } else { format!("event: {name}\n") };
+    Stream::of(dialect, "m").opening().raw(&format!("{name}data: {data}\n\n")).reply()
+}
+
+#[tokio::test]
+async fn an_error_in_a_stream_counts_like_the_status_that_it_names_wherever_it_names_it() {
+    let fault = thrice("upstream_fault");
+    let (busy, slow) = (thrice("overloaded"), once("rate_limited"));
+    for (dialect, name, data, expected) in [
+        (OpenAiChat, "", json!({"error": {"message": "boom", "code": 504}}), &fault),
+        (OpenAiChat, "", json!({"error": {"message": "boom", "code": 408}}), &fault),
+        (OpenAiChat, "", json!({"error": {"message": "boom", "type": "timeout_error"}}), &fault),
+        (OpenAiChat, "", json!({"error": {"message": "boom", "status": 503}}), &busy),
+        (OpenAiChat, "error", json!({"message": "boom", "code": 429}), &slow),
+        (Anthropic, "error", json!({"type": "error", "error": {"type": "timeout_error", "message": "boom"}}), &fault),
+        (Anthropic, "error", json!({"type": "error", "error": {"code": 429, "message": "boom"}}), &slow),
+        (Gemini, "", json!({"error": {"message": "boom", "status": "DEADLINE_EXCEEDED"}}), &fault),
+        (Gemini, "", json!({"error": {"message": "boom", "code": "503"}}), &busy),
+    ] {
+        assert_eq!(attempts(dialect, event(dialect, name, &data), true).await, *expected, "{data}");
     }
 }

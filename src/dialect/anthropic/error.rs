@@ -2,6 +2,7 @@
 //! errors (read August 2026).
 
 use crate::chat::{ChatError, ErrorKind};
+use crate::dialect::named_status::named_status;
 use serde_json::{Value, json};
 
 /// How much of a body that is no error object is quoted, in characters.
@@ -49,7 +50,9 @@ pub(super) fn read(status: Option<u16>, value: &Value) -> Option<ChatError> {
     let inner = value.get("error").unwrap_or(value);
     let message = [inner, &inner["message"], &inner["detail"]].into_iter().find_map(readable)?;
     let code = inner.get("type").and_then(Value::as_str).filter(|code| *code != "error");
-    let by_status = || status.map_or(ErrorKind::Upstream, ErrorKind::from_status);
+    // Compatible servers name the status where the answer's own says success.
+    let named = || ["code", "status_code", "status"].into_iter().find_map(|name| named_status(inner.get(name)?));
+    let by_status = || status.or_else(named).map_or(ErrorKind::Upstream, ErrorKind::from_status);
     let kind = code.and_then(kind_of).unwrap_or_else(by_status);
     let mut error = ChatError::new(refined(kind, &message), message);
     error.code = code.map(str::to_owned);
@@ -80,7 +83,7 @@ fn kind_of(code: &str) -> Option<ErrorKind> {
         "rate_limit_error" => ErrorKind::RateLimited,
         "timeout_error" => ErrorKind::Timeout,
         "overloaded_error" => ErrorKind::Overloaded,
-        "api_error" => ErrorKind::Upstream,
+        // `api_error` says no more than the status does.
         _ => return None,
     })
 }
@@ -219,6 +222,24 @@ mod tests {
             assert_eq!(kind(status, &native(code, message)), ErrorKind::QuotaExceeded, "{message}");
         }
         assert_eq!(kind(429, &native("rate_limit_error", "slow down")), ErrorKind::RateLimited);
+    }
+
+    #[test]
+    fn an_error_under_a_status_of_success_names_its_own() {
+        for (code, number, expected) in [
+            (None, json!(429), ErrorKind::RateLimited),
+            (Some("error"), json!("503"), ErrorKind::Overloaded),
+            (Some("api_error"), json!(429), ErrorKind::RateLimited),
+            (Some("api_error"), Value::Null, ErrorKind::Upstream),
+            (Some("api_error"), json!(200), ErrorKind::Upstream),
+            (Some("timeout_error"), Value::Null, ErrorKind::Timeout),
+            (Some("overloaded_error"), json!(500), ErrorKind::Overloaded),
+        ] {
+            let value = json!({"type": "error", "error": {"type": code, "message": "m", "code": number}});
+            assert_eq!(read(None, &value).map(|error| error.kind), Some(expected), "{value}");
+        }
+        // What the gateway itself says of a server that is down.
+        assert_eq!(kind(503, &native("api_error", "m")), ErrorKind::Overloaded);
     }
 
     #[test]

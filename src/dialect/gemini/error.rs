@@ -2,6 +2,7 @@
 //! (<https://cloud.google.com/apis/design/errors>).
 
 use crate::chat::{ChatError, ErrorKind};
+use crate::dialect::named_status::named_status;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -40,8 +41,8 @@ pub(super) fn read(status: u16, body: &[u8]) -> ChatError {
     let message = error.get("message").and_then(Value::as_str).or(error.as_str()).unwrap_or_default();
     let word = error.get("status").and_then(Value::as_str).unwrap_or_default();
     let details = error.get("details").filter(|details| details.as_array().is_some_and(|list| !list.is_empty()));
-    let in_body = error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
-    let status = if status >= 400 { Some(status) } else { in_body.filter(|code| *code >= 400) };
+    let in_body = ["code", "status"].into_iter().find_map(|name| named_status(error.get(name)?));
+    let status = if status >= 400 { Some(status) } else { in_body };
     let reason = detail(details, "ErrorInfo").and_then(|info| info.get("reason")).and_then(Value::as_str);
     let message = without_keys(message);
     ChatError {

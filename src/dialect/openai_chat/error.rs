@@ -2,6 +2,7 @@
 
 use super::fields::says_something;
 use crate::chat::{ChatError, ErrorKind};
+use crate::dialect::named_status::named_status;
 use serde_json::{Map, Value, json};
 
 /// A provider's text is quoted up to this many characters.
@@ -10,12 +11,19 @@ const QUOTED: usize = 800;
 /// Reads the body of an error answer: OpenAI's and Google's (wrapped in a list), FastAPI's `detail` (vllm-mlx, Mistral),
 /// bare `message` or text (llama-swap). Never fails.
 pub(in crate::dialect) fn parse(status: u16, body: &[u8]) -> ChatError {
-    let mut error = match serde_json::from_slice::<Value>(body) {
+    ChatError { status: Some(status), ..read(status, body) }
+}
+
+/// Reads an error that stands where an answer should be, under a status of success. Never fails.
+pub(in crate::dialect) fn parse_in_success(body: &[u8]) -> ChatError {
+    read(200, body)
+}
+
+fn read(status: u16, body: &[u8]) -> ChatError {
+    match serde_json::from_slice::<Value>(body) {
         Ok(value) => read_value(status, &value),
         Err(_) => read_text(status, &String::from_utf8_lossy(body)),
-    };
-    error.status = Some(status);
-    error
+    }
 }
 
 /// The error that stands in the place of an answer or in a stream, if there is one.
@@ -50,7 +58,10 @@ fn read_value(status: u16, value: &Value) -> ChatError {
         Value::Array(list) if list.len() == 1 => read_value(status, &list[0]),
         Value::String(text) => read_text(status, text),
         Value::Object(map) => match (map.get("error"), map.get("detail"), map.get("message")) {
-            (Some(Value::Object(error)), _, _) => read_object(status, error),
+            (Some(Value::Object(error)), _, _) => {
+                let beside = status_in(map).filter(|_| status < 400 && status_in(error).is_none());
+                read_object(beside.unwrap_or(status), error)
+            }
             (Some(Value::String(text)), _, _) => {
                 // `{"error": "Unauthorized", "message": ...}`: the longer text says more.
                 let message = map.get("message").and_then(Value::as_str).unwrap_or(text);
@@ -121,13 +132,8 @@ fn location(loc: Option<&Value>) -> String {
 
 fn read_object(status: u16, error: &Map<String, Value>) -> ChatError {
     let text_of = |key: &str| error.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let numeric = ["status_code", "code"].iter().find_map(|key| {
-        let value = error.get(*key)?;
-        let number = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
-        u16::try_from(number).ok().filter(|status| (400..600).contains(status))
-    });
     // An error inside an answer that says 200 names its status itself.
-    let status = if status < 400 { numeric.unwrap_or(status) } else { status };
+    let status = if status < 400 { status_in(error).unwrap_or(status) } else { status };
     let named = ["code", "status", "error_code", "error_type", "type"];
     let code = named.into_iter().find_map(text_of);
     let metadata = error.get("metadata");
@@ -166,6 +172,10 @@ fn read_object(status: u16, error: &Map<String, Value>) -> ChatError {
         details: (!details.is_empty()).then_some(Value::Object(details)),
         ..ChatError::new(kind, quoted(&message))
     }
+}
+
+fn status_in(error: &Map<String, Value>) -> Option<u16> {
+    ["status_code", "code", "status"].into_iter().find_map(|name| named_status(error.get(name)?))
 }
 
 /// Azure names its content filter in `innererror.code`.
@@ -492,6 +502,29 @@ mod tests {
         assert!(!format!("{error:?}").contains("my secret"));
         for none in [Value::Null, json!({}), json!("")] {
             assert_eq!(of(json!({"index": 0, "message": {"content": "hi"}, "error": none})), None);
+        }
+    }
+
+    #[test]
+    fn the_status_is_found_wherever_an_error_inside_an_answer_names_it() {
+        for (value, kind) in [
+            (json!({"error": {"message": "m", "code": 504}}), ErrorKind::Timeout),
+            (json!({"error": {"message": "m", "status": 503}}), ErrorKind::Overloaded),
+            (json!({"error": {"message": "m", "code": "503"}}), ErrorKind::Overloaded),
+            (json!({"error": {"message": "m"}, "code": 429}), ErrorKind::RateLimited),
+            (json!({"error": "m", "status": 429}), ErrorKind::RateLimited),
+            (json!({"error": {"message": "m", "status": 200}}), ErrorKind::Upstream),
+        ] {
+            assert_eq!(in_answer(&value).map(|error| error.kind), Some(kind), "{value}");
+        }
+        for (data, kind) in [
+            (r#"{"message":"slow down","code":429}"#, ErrorKind::RateLimited),
+            (r#"{"message":"m","type":"overloaded_error"}"#, ErrorKind::Overloaded),
+            (r#"{"message":"m"}"#, ErrorKind::Upstream),
+            ("This model's maximum context length is 9 tokens.", ErrorKind::ContextTooLong),
+            ("boom", ErrorKind::Upstream),
+        ] {
+            assert_eq!(parse_in_success(data.as_bytes()).kind, kind, "{data}");
         }
     }
 
