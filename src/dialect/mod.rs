@@ -5,6 +5,7 @@
 
 pub mod anthropic;
 pub mod gemini;
+mod google_details;
 mod mention;
 mod named_status;
 pub mod openai_chat;

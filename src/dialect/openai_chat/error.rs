@@ -2,6 +2,7 @@
 
 use super::fields::says_something;
 use crate::chat::{ChatError, ErrorKind};
+use crate::dialect::google_details;
 use crate::dialect::named_status::named_status;
 use serde_json::{Map, Value, json};
 
@@ -169,6 +170,7 @@ fn read_object(status: u16, error: &Map<String, Value>) -> ChatError {
     ChatError {
         code: code.map(str::to_owned),
         param: text_of("param").map(str::to_owned),
+        retry_after: google_details::retry_after(error.get("details"), &message),
         details: (!details.is_empty()).then_some(Value::Object(details)),
         ..ChatError::new(kind, quoted(&message))
     }
@@ -526,6 +528,21 @@ mod tests {
         ] {
             assert_eq!(parse_in_success(data.as_bytes()).kind, kind, "{data}");
         }
+    }
+
+    #[test]
+    fn googles_word_on_when_to_come_back_is_read_in_its_compatible_api_too() {
+        let details = json!([{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"}]);
+        let body = |message: &str, details: Value| {
+            json!([{"error": {"code": 429, "message": message, "status": "RESOURCE_EXHAUSTED", "details": details}}])
+                .to_string()
+        };
+        let wait = |body: &str| parsed(429, body).retry_after.map(|wait| wait.as_millis());
+        assert_eq!(wait(&body("m", details.clone())), Some(7_000));
+        assert_eq!(wait(&body("Please retry in 1.5s.", Value::Null)), Some(1_500));
+        assert_eq!(wait(&body("m", json!("slow"))), None);
+        let error: Value = serde_json::from_str(&body("m", details)).unwrap();
+        assert_eq!(in_answer(&error).and_then(|error| error.retry_after).map(|wait| wait.as_secs()), Some(7));
     }
 
     #[test]
