@@ -110,3 +110,15 @@ async fn an_error_in_a_stream_counts_like_the_status_that_it_names_wherever_it_n
         assert_eq!(attempts(dialect, event(dialect, name, &data), true).await, *expected, "{data}");
     }
 }
+
+#[tokio::test]
+async fn a_word_in_a_stream_counts_like_the_status_that_it_stands_for() {
+    for (kind, expected) in [
+        ("not_found_error", "first/m model_not_found".to_owned()),
+        ("permission_denied_error", once("forbidden")),
+        ("billing_error", once("quota")),
+    ] {
+        let data = json!({"error": {"message": "boom", "type": kind}});
+        assert_eq!(attempts(OpenAiChat, event(OpenAiChat, "", &data), true).await, expected, "{kind}");
+    }
+}

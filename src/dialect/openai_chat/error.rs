@@ -186,7 +186,7 @@ fn inner_code(error: &Map<String, Value>) -> Option<&str> {
 }
 
 /// Words in code or type that say more than the status.
-const CODES: [(&str, ErrorKind); 29] = [
+const CODES: [(&str, ErrorKind); 31] = [
     ("context_length_exceeded", ErrorKind::ContextTooLong),
     ("too_many_prompt_tokens", ErrorKind::ContextTooLong),
     ("exceed_context_size", ErrorKind::ContextTooLong),
@@ -206,7 +206,9 @@ const CODES: [(&str, ErrorKind); 29] = [
     ("authentication_error", ErrorKind::Authentication),
     ("UNAUTHENTICATED", ErrorKind::Authentication),
     ("permission_error", ErrorKind::Permission),
+    ("permission_denied", ErrorKind::Permission),
     ("model_not_found", ErrorKind::NotFound),
+    ("not_found_error", ErrorKind::NotFound),
     ("DeploymentNotFound", ErrorKind::NotFound),
     ("rate_limit", ErrorKind::RateLimited),
     ("RESOURCE_EXHAUSTED", ErrorKind::RateLimited),
@@ -543,6 +545,18 @@ mod tests {
         assert_eq!(wait(&body("m", json!("slow"))), None);
         let error: Value = serde_json::from_str(&body("m", details)).unwrap();
         assert_eq!(in_answer(&error).and_then(|error| error.retry_after).map(|wait| wait.as_secs()), Some(7));
+    }
+
+    #[test]
+    fn a_word_inside_an_answer_says_what_a_status_would() {
+        for (kind, expected) in [
+            ("not_found_error", ErrorKind::NotFound),
+            ("permission_denied_error", ErrorKind::Permission),
+            ("billing_error", ErrorKind::QuotaExceeded),
+        ] {
+            let value = json!({"error": {"message": "m", "type": kind}});
+            assert_eq!(in_answer(&value).map(|error| error.kind), Some(expected), "{kind}");
+        }
     }
 
     #[test]
