@@ -30,4 +30,5 @@ mod fault_cases {
     mod streams;
     mod throttling;
     mod trail;
+    mod vendor_words;
 }

@@ -5,7 +5,9 @@
 
 pub mod anthropic;
 pub mod gemini;
+mod google_details;
 mod mention;
+mod named_status;
 pub mod openai_chat;
 pub mod openai_embeddings;
 mod profile;

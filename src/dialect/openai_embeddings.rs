@@ -150,7 +150,7 @@ pub fn parse_response(body: &[u8]) -> Result<EmbeddingResponse, ChatError> {
     };
     let value: Value = serde_json::from_slice(body).map_err(|found| upstream(found.to_string()))?;
     if value.get("data").is_none() && value.get("error").is_some_and(|error| !error.is_null()) {
-        return Err(super::openai_chat::error::parse(502, body));
+        return Err(super::openai_chat::error::parse_in_success(body));
     }
     let Value::Object(map) = value else { return Err(upstream("it is no object".to_owned())) };
     let mut fields = Fields::new(map, "");

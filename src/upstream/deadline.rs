@@ -1,6 +1,6 @@
 //! What ends a call from outside: its deadlines, and local-only mode.
 
-use super::outcome::{Failure, Outcome, Phase, SWITCHED_OFF};
+use super::outcome::{Failure, Outcome, Phase};
 use crate::chat::{ChatError, ErrorKind};
 use std::fmt;
 use std::future::Future;
@@ -117,7 +117,7 @@ fn switched_off(provider: &str) -> Failure {
     let message = format!(
         "Local-only mode was switched on while {provider} was answering; the answer was ended. Ask again: the local server will answer."
     );
-    let error = ChatError::new(ErrorKind::Unavailable, message).with_code(SWITCHED_OFF);
+    let error = ChatError::new(ErrorKind::Unavailable, message).with_code("local_only_switched_on");
     Failure::new(Outcome::Cancelled, error)
 }
 

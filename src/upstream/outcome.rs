@@ -8,9 +8,6 @@ use std::time::Duration;
 /// How much an error helps that says when to come back.
 const SAYS_WHEN: u8 = 5;
 
-/// The code of an answer that local-only mode ended.
-pub const SWITCHED_OFF: &str = "local_only_switched_on";
-
 /// What became of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -233,13 +230,10 @@ impl Outcome {
             ErrorKind::QuotaExceeded => Self::Quota,
             ErrorKind::ContextTooLong => Self::ContextTooLong,
             ErrorKind::ContentFilter => Self::ContentFilter,
-            ErrorKind::Overloaded => Self::Overloaded,
-            ErrorKind::Upstream | ErrorKind::Internal => Self::UpstreamFault,
-            ErrorKind::Unavailable if error.code.as_deref() == Some(SWITCHED_OFF) => Self::Cancelled,
-            ErrorKind::Unavailable => Self::Unreachable,
-            // A 408 or 504 of the provider's is a failure like any other; a silence of its is ours to notice.
-            ErrorKind::Timeout if error.status.is_some() => Self::UpstreamFault,
-            ErrorKind::Timeout => Self::Timeout(Phase::WholeAnswer),
+            // Who says so itself was reached.
+            ErrorKind::Overloaded | ErrorKind::Unavailable => Self::Overloaded,
+            // A timeout that a provider tells of is a failure like any other; a silence of its is ours to notice.
+            ErrorKind::Upstream | ErrorKind::Internal | ErrorKind::Timeout => Self::UpstreamFault,
             ErrorKind::Cancelled => Self::Cancelled,
         }
     }
@@ -391,9 +385,9 @@ mod tests {
             (ErrorKind::Overloaded, Some(529), Outcome::Overloaded),
             (ErrorKind::Upstream, Some(500), Outcome::UpstreamFault),
             (ErrorKind::Internal, None, Outcome::UpstreamFault),
-            (ErrorKind::Unavailable, None, Outcome::Unreachable),
+            (ErrorKind::Unavailable, Some(503), Outcome::Overloaded),
             (ErrorKind::Timeout, Some(504), Outcome::UpstreamFault),
-            (ErrorKind::Timeout, None, Outcome::Timeout(Phase::WholeAnswer)),
+            (ErrorKind::Timeout, None, Outcome::UpstreamFault),
             (ErrorKind::Cancelled, None, Outcome::Cancelled),
         ] {
             let error = ChatError { status, ..ChatError::new(kind, "") };

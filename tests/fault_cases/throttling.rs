@@ -42,7 +42,7 @@ fn reset(what: &str, value: &str) -> Reply {
 }
 
 /// The second begins up to a second before it is over, so that a date two seconds on asks for one at least.
-const FORMS: [Form; 10] = [
+const FORMS: [Form; 11] = [
     form("seconds", OpenAiChat, 1_000, || throttled(OpenAiChat).header("retry-after", "1")),
     form("a date", OpenAiChat, 900, || {
         let date = in_seconds(2).format(&Rfc2822).unwrap().replace("+0000", "GMT");
@@ -59,7 +59,8 @@ const FORMS: [Form; 10] = [
             .header("anthropic-ratelimit-requests-remaining", "0")
             .header("anthropic-ratelimit-requests-reset", in_seconds(2).format(&Rfc3339).unwrap())
     }),
-    form("Gemini's RetryInfo", Gemini, 400, || gemini_retry_info("0.4s")),
+    form("Gemini's RetryInfo", Gemini, 400, || gemini_retry_info(Gemini, "0.4s")),
+    form("RetryInfo of Gemini's compatible API", OpenAiChat, 400, || gemini_retry_info(OpenAiChat, "0.4s")),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -154,11 +154,11 @@ impl Refusal {
     }
 }
 
-/// Gemini's way to say when to come back, as in `0.3s`: in the body.
-pub fn gemini_retry_info(delay: &str) -> Reply {
+/// Gemini's way to say when to come back, as in `0.3s`: in the body. Its compatible API puts that into a list.
+pub fn gemini_retry_info(dialect: DialectId, delay: &str) -> Reply {
     let (status, mut body) = Refusal::Throttled.form(Gemini);
     body["error"]["details"] = json!([{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}]);
-    Reply::json(status, &body)
+    Reply::json(status, &if dialect == Gemini { body } else { json!([body]) })
 }
 
 /// A good whole answer of `model`.

@@ -2,11 +2,15 @@
 //! errors (read August 2026).
 
 use crate::chat::{ChatError, ErrorKind};
+use crate::dialect::named_status::named_status;
 use serde_json::{Value, json};
 
 /// How much of a body that is no error object is quoted, in characters.
 const QUOTED: usize = 300;
 
+/// What the API says of an account that can pay for nothing more, or may not; it has no type of its own.
+const USED_UP: [&str; 3] =
+    ["credit balance is too low", "reached your specified api usage limits", "organization has been disabled"];
 /// What the API says where an answer is cut for its content; it has no type of its own.
 const CONTENT_FILTER: &str = "content filtering policy";
 /// What the API says where the prompt is too long; Claude Code looks for the first of them to compact the conversation.
@@ -46,8 +50,10 @@ pub(super) fn read(status: Option<u16>, value: &Value) -> Option<ChatError> {
     let inner = value.get("error").unwrap_or(value);
     let message = [inner, &inner["message"], &inner["detail"]].into_iter().find_map(readable)?;
     let code = inner.get("type").and_then(Value::as_str).filter(|code| *code != "error");
-    let by_status = || status.map_or(ErrorKind::Upstream, ErrorKind::from_status);
-    let kind = code.and_then(|code| kind_of(code, &message)).unwrap_or_else(by_status);
+    // Compatible servers name the status where the answer's own says success.
+    let named = || ["code", "status_code", "status"].into_iter().find_map(|name| named_status(inner.get(name)?));
+    let by_status = || status.or_else(named).map_or(ErrorKind::Upstream, ErrorKind::from_status);
+    let kind = code.and_then(kind_of).unwrap_or_else(by_status);
     let mut error = ChatError::new(refined(kind, &message), message);
     error.code = code.map(str::to_owned);
     error.details = details(value, inner);
@@ -66,9 +72,8 @@ fn readable(value: &Value) -> Option<String> {
     }
 }
 
-fn kind_of(code: &str, message: &str) -> Option<ErrorKind> {
+fn kind_of(code: &str) -> Option<ErrorKind> {
     Some(match code {
-        "invalid_request_error" if message.contains("credit balance is too low") => ErrorKind::QuotaExceeded,
         "invalid_request_error" => ErrorKind::InvalidRequest,
         "authentication_error" => ErrorKind::Authentication,
         "billing_error" => ErrorKind::QuotaExceeded,
@@ -78,22 +83,21 @@ fn kind_of(code: &str, message: &str) -> Option<ErrorKind> {
         "rate_limit_error" => ErrorKind::RateLimited,
         "timeout_error" => ErrorKind::Timeout,
         "overloaded_error" => ErrorKind::Overloaded,
-        "api_error" => ErrorKind::Upstream,
+        // `api_error` says no more than the status does.
         _ => return None,
     })
 }
 
 fn refined(kind: ErrorKind, message: &str) -> ErrorKind {
-    if kind != ErrorKind::InvalidRequest {
-        return kind;
-    }
     let message = message.to_ascii_lowercase();
-    if TOO_LONG.iter().any(|phrase| message.contains(phrase)) {
-        ErrorKind::ContextTooLong
-    } else if message.contains(CONTENT_FILTER) {
-        ErrorKind::ContentFilter
-    } else {
-        kind
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| message.contains(phrase));
+    match kind {
+        ErrorKind::InvalidRequest if says(&USED_UP) => ErrorKind::QuotaExceeded,
+        ErrorKind::InvalidRequest if says(&TOO_LONG) => ErrorKind::ContextTooLong,
+        ErrorKind::InvalidRequest if says(&[CONTENT_FILTER]) => ErrorKind::ContentFilter,
+        // Z.AI has Anthropic's type for it.
+        ErrorKind::RateLimited if says(&["insufficient balance"]) => ErrorKind::QuotaExceeded,
+        kind => kind,
     }
 }
 
@@ -204,6 +208,38 @@ mod tests {
             ErrorKind::InvalidRequest
         );
         assert_eq!(parse(502, b"<html>Bad gateway</html>").kind, ErrorKind::Upstream);
+    }
+
+    #[test]
+    fn an_account_that_has_nothing_left_is_not_the_requests_fault() {
+        let limits =
+            "You have reached your specified API usage limits. You will regain access on 2026-04-01 at 00:00 UTC.";
+        for (status, code, message) in [
+            (400, "invalid_request_error", limits),
+            (400, "invalid_request_error", "This organization has been disabled."),
+            (429, "rate_limit_error", "[1113][Insufficient balance or no resource package. Please recharge.][2026]"),
+        ] {
+            assert_eq!(kind(status, &native(code, message)), ErrorKind::QuotaExceeded, "{message}");
+        }
+        assert_eq!(kind(429, &native("rate_limit_error", "slow down")), ErrorKind::RateLimited);
+    }
+
+    #[test]
+    fn an_error_under_a_status_of_success_names_its_own() {
+        for (code, number, expected) in [
+            (None, json!(429), ErrorKind::RateLimited),
+            (Some("error"), json!("503"), ErrorKind::Overloaded),
+            (Some("api_error"), json!(429), ErrorKind::RateLimited),
+            (Some("api_error"), Value::Null, ErrorKind::Upstream),
+            (Some("api_error"), json!(200), ErrorKind::Upstream),
+            (Some("timeout_error"), Value::Null, ErrorKind::Timeout),
+            (Some("overloaded_error"), json!(500), ErrorKind::Overloaded),
+        ] {
+            let value = json!({"type": "error", "error": {"type": code, "message": "m", "code": number}});
+            assert_eq!(read(None, &value).map(|error| error.kind), Some(expected), "{value}");
+        }
+        // What the gateway itself says of a server that is down.
+        assert_eq!(kind(503, &native("api_error", "m")), ErrorKind::Overloaded);
     }
 
     #[test]

@@ -2,13 +2,13 @@
 //! (<https://cloud.google.com/apis/design/errors>).
 
 use crate::chat::{ChatError, ErrorKind};
+use crate::dialect::google_details::{TYPE, detail, retry_after};
+use crate::dialect::named_status::named_status;
 use serde_json::{Map, Value, json};
-use std::time::Duration;
 
 /// How much of a body that is no error is quoted, in characters.
 const QUOTED: usize = 300;
 
-const TYPE: &str = "type.googleapis.com/google.rpc.";
 /// Marks what the gateway itself says in an `ErrorInfo`.
 const DOMAIN: &str = "bifrost";
 
@@ -40,8 +40,8 @@ pub(super) fn read(status: u16, body: &[u8]) -> ChatError {
     let message = error.get("message").and_then(Value::as_str).or(error.as_str()).unwrap_or_default();
     let word = error.get("status").and_then(Value::as_str).unwrap_or_default();
     let details = error.get("details").filter(|details| details.as_array().is_some_and(|list| !list.is_empty()));
-    let in_body = error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
-    let status = if status >= 400 { Some(status) } else { in_body.filter(|code| *code >= 400) };
+    let in_body = ["code", "status"].into_iter().find_map(|name| named_status(error.get(name)?));
+    let status = if status >= 400 { Some(status) } else { in_body };
     let reason = detail(details, "ErrorInfo").and_then(|info| info.get("reason")).and_then(Value::as_str);
     let message = without_keys(message);
     ChatError {
@@ -124,31 +124,9 @@ fn is_daily_quota(details: Option<&Value>) -> bool {
     })
 }
 
-fn detail<'a>(details: Option<&'a Value>, kind: &str) -> Option<&'a Value> {
-    details?.as_array()?.iter().find(|detail| {
-        detail.get("@type").and_then(Value::as_str).and_then(|name| name.strip_prefix(TYPE)) == Some(kind)
-    })
-}
-
 fn field_violation(details: Option<&Value>) -> Option<String> {
     let violation = detail(details, "BadRequest")?.get("fieldViolations")?.get(0)?;
     Some(violation.get("field")?.as_str()?.to_owned())
-}
-
-/// `RetryInfo.retryDelay` (`48s`), or what the message says (`Please retry in 48.9s.`).
-fn retry_after(details: Option<&Value>, message: &str) -> Option<Duration> {
-    let said = detail(details, "RetryInfo").and_then(|info| info.get("retryDelay")).and_then(Value::as_str);
-    let text = said.or_else(|| {
-        let (_, after) = message.split_once("retry in ")?;
-        after.split_whitespace().next().map(|word| word.trim_end_matches('.'))
-    })?;
-    let (number, unit) = match text.strip_suffix("ms") {
-        Some(number) => (number, 0.001),
-        None => (text.strip_suffix('s')?, 1.0),
-    };
-    // Nobody is left alone for longer than a day.
-    let seconds = (number.parse::<f64>().ok()? * unit).min(86_400.0);
-    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// Google quotes the API key in some messages (`Consumer 'api_key:AIza...' has been suspended`).

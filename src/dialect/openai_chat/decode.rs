@@ -91,14 +91,14 @@ impl Decoder {
         }
         let value = match serde_json::from_str::<Value>(data) {
             Ok(value) => value,
-            Err(_) if event.event == "error" => return self.fail(error::parse(502, data.as_bytes()), out),
+            Err(_) if event.event == "error" => return self.fail(error::parse_in_success(data.as_bytes()), out),
             Err(found) => return out.push(Event::Skipped { why: format!("a chunk that is not JSON ({found})") }),
         };
         if let Some(found) = error::in_answer(&value) {
             return self.fail(found, out);
         }
         if event.event == "error" {
-            return self.fail(error::parse(502, data.as_bytes()), out);
+            return self.fail(error::parse_in_success(data.as_bytes()), out);
         }
         match value {
             Value::Object(map)

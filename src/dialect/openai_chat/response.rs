@@ -29,7 +29,7 @@ pub(super) fn read(body: &[u8]) -> Result<Response, ChatError> {
 }
 
 static MESSAGE: Name = LazyLock::new(|| Finder::new("message"));
-/// An answer that ended with an error has it as its finish reason.
+/// An answer that ended with an error has it as its finish reason, or beside it.
 static ERROR: Name = LazyLock::new(|| Finder::new("\"error\""));
 
 /// Finds model and token counts alone, and builds nothing. Where something is not as in any answer, all of it is read, by
