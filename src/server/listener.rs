@@ -1,5 +1,6 @@
 //! Sockets, connections and the end of the process.
 
+use super::client_socket::ClientSocket;
 use super::gate;
 use super::header_timer::HeaderTimer;
 use super::routes::Routes;
@@ -125,7 +126,8 @@ async fn converse(mut http: http1::Builder, routes: Arc<Routes>, stream: TcpStre
         let routes = Arc::clone(&routes);
         async move { Ok::<_, Infallible>(gate::pass(&routes, request).await) }
     });
-    let mut connection = pin!(http.timer(HeaderTimer::default()).serve_connection(TokioIo::new(stream), answer));
+    let mut connection =
+        pin!(http.timer(HeaderTimer::default()).serve_connection(TokioIo::new(ClientSocket::new(stream)), answer));
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
