@@ -1,12 +1,13 @@
-//! The socket of one client. hyper looks at nothing while it cannot write, so what ends a client that has stopped reading
-//! stands here.
+//! The socket of one client, which sees what hyper does not look for: that the client has stopped reading, and that it has
+//! gone while bytes of it lie unread.
 
 use crate::upstream::Alarm;
+use std::future::Future;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -21,12 +22,14 @@ pub struct ClientSocket {
     /// By when the write that waits must get on; `None` while none waits, so that the usual one sets no timer.
     write_ends: Option<Instant>,
     alarm: Alarm,
+    /// Bytes came, and hyper has not waited for more since: it reads no further while some of them are left over.
+    is_unwatched: bool,
 }
 
 impl ClientSocket {
     /// The socket of a client that has just come.
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, write_ends: None, alarm: Alarm::default() }
+        Self { stream, write_ends: None, alarm: Alarm::default(), is_unwatched: false }
     }
 
     /// A write as it stands, unless it has waited for too long.
@@ -38,11 +41,24 @@ impl ClientSocket {
         let ends = *self.write_ends.get_or_insert_with(|| Instant::now() + WRITE_LIMIT);
         self.alarm.poll(cx, ends).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads no more")))
     }
+
+    /// Whether the client has closed the connection; if not, its next sign wakes the task. Of one that sends still more
+    /// bytes it is seen when the answer is written.
+    fn has_gone(&self, cx: &mut Context<'_>) -> bool {
+        if self.stream.poll_read_ready(cx).is_pending() {
+            return false;
+        }
+        let ready = pin!(self.stream.ready(Interest::READABLE)).poll(cx);
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
 }
 
 impl AsyncRead for ClientSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.is_unwatched = buffer.filled().len() > before;
+        read
     }
 }
 
@@ -65,7 +81,11 @@ impl AsyncWrite for ClientSocket {
         self.stream.is_write_vectored()
     }
 
+    /// hyper comes here at the end of each turn in which nothing waits to be written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_unwatched && self.has_gone(cx) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, "the client has gone")));
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
