@@ -261,6 +261,37 @@ async fn many_idle_connections_leave_room_for_a_client() {
 }
 
 #[tokio::test]
+async fn one_place_serves_every_address_in_turn() {
+    // macOS has one loopback address of IPv4, and some machines have no IPv6.
+    let second = if std::net::TcpListener::bind("127.0.0.2:0").is_ok() { "127.0.0.2" } else { "::1" };
+    let gateway = Gateway::start(&format!("[server]\nhost = [\"127.0.0.1\", \"{second}\"]\nmax_connections = 1\n"));
+    let port: u16 = gateway.url().rsplit(':').next().unwrap().parse().unwrap();
+    let connect = |host: &str| {
+        let mut socket = TcpStream::connect((host, port)).unwrap();
+        socket.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+        socket
+    };
+    let read = |mut socket: TcpStream, limit| {
+        socket.set_read_timeout(Some(limit)).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).map(|_| answer)
+    };
+    for host in ["127.0.0.1", second, second, "127.0.0.1"] {
+        let answer = read(connect(host), PATIENCE).expect(host);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
+    }
+    // Once it is answered it has the place.
+    let mut holding = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    holding.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    holding.read_exact(&mut [0; 12]).unwrap();
+    let waiting = connect(second);
+    let early = read(waiting.try_clone().unwrap(), Duration::from_millis(100));
+    assert!(early.is_err(), "there was a second place: {early:?}");
+    drop(holding);
+    assert!(read(waiting, PATIENCE).unwrap().starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
 async fn an_error_in_bare_words_says_who_said_it() {
     let (_there, config) = there(|| Reply::bytes(404, "text/plain", "could not find real modelID for m")).await;
     let gateway = start(&config);

@@ -92,9 +92,10 @@ impl Listeners {
             let (places, connections) = (Arc::clone(&places), Arc::clone(&connections));
             accepting.spawn(async move {
                 loop {
-                    // Beyond the limit new connections wait in the system's backlog.
-                    let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
                     let Some(stream) = accept(&listener).await else { continue };
+                    // An address at which nobody comes keeps no place. Beyond the limit one waits here, the others in the
+                    // system's backlog.
+                    let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
                     let connection = converse(http.clone(), Arc::clone(&routes), stream, stopping.clone());
                     let mut connections = connections.lock().unwrap_or_else(PoisonError::into_inner);
                     connections.spawn(async move {
