@@ -1,6 +1,7 @@
 //! The socket of one client, which sees what hyper does not look for: that the client has stopped reading, and that it has
 //! gone while bytes of it lie unread.
 
+use super::header_timer::HeaderTimer;
 use crate::upstream::Alarm;
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -19,6 +20,7 @@ const WRITE_LIMIT: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct ClientSocket {
     stream: TcpStream,
+    timer: HeaderTimer,
     /// By when the write that waits must get on; `None` while none waits, so that the usual one sets no timer.
     write_ends: Option<Instant>,
     alarm: Alarm,
@@ -27,9 +29,9 @@ pub struct ClientSocket {
 }
 
 impl ClientSocket {
-    /// The socket of a client that has just come.
-    pub fn new(stream: TcpStream) -> Self {
-        Self { stream, write_ends: None, alarm: Alarm::default(), is_unwatched: false }
+    /// The socket of a client that has just come; `timer` hears of all that it sends.
+    pub fn new(stream: TcpStream, timer: HeaderTimer) -> Self {
+        Self { stream, timer, write_ends: None, alarm: Alarm::default(), is_unwatched: false }
     }
 
     /// A write as it stands, unless it has waited for too long.
@@ -58,6 +60,9 @@ impl AsyncRead for ClientSocket {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         self.is_unwatched = buffer.filled().len() > before;
+        if self.is_unwatched {
+            self.timer.heard();
+        }
         read
     }
 }
@@ -95,7 +100,7 @@ impl AsyncWrite for ClientSocket {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use bytes::Bytes;
     use http::Response;
@@ -105,9 +110,10 @@ mod tests {
     use hyper_util::rt::TokioIo;
     use std::cell::Cell;
     use std::convert::Infallible;
+    use std::sync::Arc;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpSocket;
-    use tokio::sync::oneshot;
+    use tokio::sync::{Semaphore, oneshot};
 
     /// A body without an end, which tells when it is dropped.
     struct Endless(#[allow(dead_code)] oneshot::Sender<()>);
@@ -121,7 +127,8 @@ mod tests {
         }
     }
 
-    async fn connected() -> (TcpStream, TcpStream) {
+    /// A client's end, and the server's.
+    pub async fn connected() -> (TcpStream, TcpStream) {
         let (taking, coming) = (TcpSocket::new_v4().unwrap(), TcpSocket::new_v4().unwrap());
         // Small ones are full soon, and tell soon that there is room again.
         taking.set_send_buffer_size(65_536).unwrap();
@@ -130,6 +137,10 @@ mod tests {
         let listener = taking.listen(1).unwrap();
         let client = coming.connect(listener.local_addr().unwrap()).await.unwrap();
         (client, listener.accept().await.unwrap().0)
+    }
+
+    fn socket_of(stream: TcpStream) -> ClientSocket {
+        ClientSocket::new(stream, HeaderTimer::new(WRITE_LIMIT, Arc::new(Semaphore::new(1))))
     }
 
     #[tokio::test(start_paused = true)]
@@ -141,8 +152,8 @@ mod tests {
             let body = Endless(held.take().unwrap());
             async { Ok::<_, Infallible>(Response::new(body)) }
         });
-        let serving =
-            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(ClientSocket::new(stream)), answer));
+        let socket = TokioIo::new(socket_of(stream));
+        let serving = tokio::spawn(http1::Builder::new().serve_connection(socket, answer));
         client.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
         client.read_exact(&mut [0; 12]).await.unwrap();
         let stopped = Instant::now();
@@ -155,7 +166,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_is_only_slow_keeps_its_answer() {
         let (mut client, stream) = connected().await;
-        let mut socket = ClientSocket::new(stream);
+        let mut socket = socket_of(stream);
         let began = Instant::now();
         let reading = tokio::spawn(async move {
             let mut taken = vec![0; 500_000];
