@@ -192,6 +192,32 @@ async fn a_key_that_the_provider_quotes_is_not_handed_on() {
 }
 
 #[tokio::test]
+async fn a_clients_own_key_that_the_provider_quotes_is_not_handed_on_however_its_scheme_is_written() {
+    let (_there, config) = there(|| {
+        let message = format!("Incorrect API key provided: {SECRET}-of-the-client");
+        Reply::json(
+            401,
+            &json!({"error": {"message": message, "type": "invalid_request_error", "code": "invalid_api_key"}}),
+        )
+    })
+    .await;
+    // The vendor itself, with no key of the gateway's.
+    let config = config.replace("there", "openai").replace("key = \"env:PLANTED\"\n", "");
+    let gateway = start(&config);
+    for scheme in ["Bearer", "bearer", "BEARER"] {
+        let asked = gateway.post("/v1/chat/completions", &json!({"model": "openai/m", "messages": []}));
+        let answer = asked.header("authorization", format!("{scheme} {SECRET}-of-the-client")).send().await.unwrap();
+        assert_eq!(answer.status(), 401, "{scheme}");
+        let body = answer.text().await.unwrap();
+        assert!(!body.contains(SECRET) && body.contains("Incorrect API key"), "{scheme}: {body}");
+        let token = std::fs::read_to_string(gateway.file("state/bifrost/admin-token")).unwrap();
+        let asked = gateway.get("/admin/exchanges").header("authorization", format!("{scheme} {token}"));
+        let exchanges = asked.send().await.unwrap().text().await.unwrap();
+        assert!(!exchanges.contains(SECRET) && exchanges.contains("Incorrect API key"), "{scheme}: {exchanges}");
+    }
+}
+
+#[tokio::test]
 async fn a_header_of_our_own_that_makes_no_sense_is_not_ignored() {
     let (upstream, config) = there(hi).await;
     let gateway = start(&config);
