@@ -192,6 +192,32 @@ async fn a_key_that_the_provider_quotes_is_not_handed_on() {
 }
 
 #[tokio::test]
+async fn a_clients_own_key_that_the_provider_quotes_is_not_handed_on_however_its_scheme_is_written() {
+    let (_there, config) = there(|| {
+        let message = format!("Incorrect API key provided: {SECRET}-of-the-client");
+        Reply::json(
+            401,
+            &json!({"error": {"message": message, "type": "invalid_request_error", "code": "invalid_api_key"}}),
+        )
+    })
+    .await;
+    // The vendor itself, with no key of the gateway's.
+    let config = config.replace("there", "openai").replace("key = \"env:PLANTED\"\n", "");
+    let gateway = start(&config);
+    for scheme in ["Bearer", "bearer", "BEARER"] {
+        let asked = gateway.post("/v1/chat/completions", &json!({"model": "openai/m", "messages": []}));
+        let answer = asked.header("authorization", format!("{scheme} {SECRET}-of-the-client")).send().await.unwrap();
+        assert_eq!(answer.status(), 401, "{scheme}");
+        let body = answer.text().await.unwrap();
+        assert!(!body.contains(SECRET) && body.contains("Incorrect API key"), "{scheme}: {body}");
+        let token = std::fs::read_to_string(gateway.file("state/bifrost/admin-token")).unwrap();
+        let asked = gateway.get("/admin/exchanges").header("authorization", format!("{scheme} {token}"));
+        let exchanges = asked.send().await.unwrap().text().await.unwrap();
+        assert!(!exchanges.contains(SECRET) && exchanges.contains("Incorrect API key"), "{scheme}: {exchanges}");
+    }
+}
+
+#[tokio::test]
 async fn a_header_of_our_own_that_makes_no_sense_is_not_ignored() {
     let (upstream, config) = there(hi).await;
     let gateway = start(&config);
@@ -258,6 +284,37 @@ async fn many_idle_connections_leave_room_for_a_client() {
     let health = gateway.get("/health").timeout(PATIENCE.max(Duration::from_secs(1))).send().await.unwrap();
     assert_eq!(health.status(), 200);
     drop(idle);
+}
+
+#[tokio::test]
+async fn one_place_serves_every_address_in_turn() {
+    // macOS has one loopback address of IPv4, and some machines have no IPv6.
+    let second = if std::net::TcpListener::bind("127.0.0.2:0").is_ok() { "127.0.0.2" } else { "::1" };
+    let gateway = Gateway::start(&format!("[server]\nhost = [\"127.0.0.1\", \"{second}\"]\nmax_connections = 1\n"));
+    let port: u16 = gateway.url().rsplit(':').next().unwrap().parse().unwrap();
+    let connect = |host: &str| {
+        let mut socket = TcpStream::connect((host, port)).unwrap();
+        socket.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+        socket
+    };
+    let read = |mut socket: TcpStream, limit| {
+        socket.set_read_timeout(Some(limit)).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).map(|_| answer)
+    };
+    for host in ["127.0.0.1", second, second, "127.0.0.1"] {
+        let answer = read(connect(host), PATIENCE).expect(host);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
+    }
+    // Once it is answered it has the place.
+    let mut holding = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    holding.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    holding.read_exact(&mut [0; 12]).unwrap();
+    let waiting = connect(second);
+    let early = read(waiting.try_clone().unwrap(), Duration::from_millis(100));
+    assert!(early.is_err(), "there was a second place: {early:?}");
+    drop(holding);
+    assert!(read(waiting, PATIENCE).unwrap().starts_with("HTTP/1.1 200 "));
 }
 
 #[tokio::test]

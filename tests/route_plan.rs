@@ -187,6 +187,14 @@ fn an_unknown_name_is_a_404_with_the_nearest_names() {
 }
 
 #[test]
+fn a_text_that_is_no_name_is_likened_to_none() {
+    let (name, text) = ("m".repeat(201), "m".repeat(200) + "n");
+    let world = World::new(&["openai"]).lists("openai", &[&name]);
+    let error = world.ask(&text).unwrap_err();
+    assert!(matches!(&error, PlanError::Unknown { nearest, .. } if nearest.is_empty()), "{error:?}");
+}
+
+#[test]
 fn names_are_waited_for_only_until_every_list_is_there_or_has_failed() {
     let world = World::new(&["openai", "groq"]);
     assert_eq!(world.ask("gpt-x").unwrap_err(), PlanError::NotYet);

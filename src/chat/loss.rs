@@ -1,5 +1,6 @@
 //! What a translation could not carry.
 
+use indexmap::IndexSet;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -24,7 +25,7 @@ pub struct Loss {
 
 /// The losses of one translation; each is kept once.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Losses(Vec<Loss>);
+pub struct Losses(IndexSet<Loss>);
 
 impl Losses {
     /// No loss.
@@ -44,9 +45,7 @@ impl Losses {
 
     /// Adds a loss unless it is there.
     pub fn add(&mut self, loss: Loss) {
-        if !self.0.contains(&loss) {
-            self.0.push(loss);
-        }
+        self.0.insert(loss);
     }
 
     /// Takes over all of `other`.
@@ -81,5 +80,20 @@ impl fmt::Display for Losses {
             write!(f, "{}={kind}", loss.field)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With a look at all others for each, this takes minutes.
+    #[test]
+    fn as_many_losses_as_a_body_has_fields_are_each_kept_once() {
+        let mut losses = Losses::new();
+        for field in (0..200_000).chain(0..200_000) {
+            losses.dropped(field.to_string());
+        }
+        assert!(losses.iter().map(|loss| &*loss.field).eq((0..200_000).map(|field| field.to_string())));
     }
 }

@@ -72,10 +72,11 @@ pub struct ServerTable {
     /// Largest request head in bytes. Default: 65536.
     #[schemars(range(min = 8192, max = 1048576))]
     pub max_header_bytes: Option<u64>,
-    /// Most connections at a time. Default: 1024.
+    /// Most connections at a time; others wait. Default: 1024.
     #[schemars(range(min = 1))]
     pub max_connections: Option<u64>,
-    /// Time for a client to send the request head. Default: 10 s.
+    /// Time for a client to send the request head, from its first byte. A connection that is kept for another request may be
+    /// idle for 10 min, or for this time while all of `max_connections` are taken. Default: 10 s.
     pub header_timeout: Option<Span>,
     /// Time for a client to send the request body. Default: 60 s.
     pub body_timeout: Option<Span>,

@@ -307,8 +307,8 @@ impl Deadlines {
         budget: Duration::from_secs(600),
     };
 
-    /// Each limit but that of connecting, and `longest` at most: a client may shorten what it waits for. The budget is
-    /// for all targets and stays.
+    /// Each limit, and `longest` at most: a client may shorten what it waits for. Connecting is a part of the others, and the
+    /// budget is for all targets: those stay.
     pub fn at_most(self, longest: Duration) -> Self {
         Self {
             connect: self.connect,

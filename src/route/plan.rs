@@ -20,6 +20,8 @@ const MAX_ALIASES: usize = 8;
 
 /// How many near names an error offers.
 const NEAREST: usize = 3;
+/// No model's name is longer, in bytes; to liken a text to all names takes as long as it is.
+const LONGEST_NAME: usize = 200;
 
 /// One provider with one model of its own naming, ready to be called.
 #[derive(Debug, Clone)]
@@ -466,6 +468,9 @@ fn no_key(provider: &Provider, model: &str) -> PlanError {
 
 /// The error for a name nobody knows, with the names that are near it.
 fn unknown(view: &View<'_>, name: &str) -> PlanError {
+    if name.len() > LONGEST_NAME {
+        return PlanError::Unknown { model: name.to_owned(), nearest: Vec::new() };
+    }
     let wanted = name.to_lowercase();
     let mut names: Vec<String> = view.snapshot.classes.keys().chain(view.snapshot.aliases.keys()).cloned().collect();
     names.extend(view.roles.iter().map(|(role, _)| role.to_owned()));

@@ -6,6 +6,7 @@ use crate::config::{Paths, state};
 use crate::observe::ExchangeRecord;
 use crate::route::Condition;
 use crate::secret::Secret;
+use crate::upstream::auth;
 use axum::Router;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
@@ -71,8 +72,7 @@ fn check_owner(gateway: &Gateway, headers: &HeaderMap) -> Result<(), ChatError> 
         let message = "The admin API takes no requests from web pages.";
         return Err(ChatError::new(ErrorKind::Permission, message).with_code("origin_not_allowed"));
     }
-    let offered =
-        headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|text| text.strip_prefix("Bearer "));
+    let offered = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(auth::bearer);
     if offered.is_some_and(|offer| guard::same(offer.as_bytes(), gateway.admin_token.expose().as_bytes())) {
         return Ok(());
     }

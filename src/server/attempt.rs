@@ -10,7 +10,7 @@ use crate::observe::{Event, Operation};
 use crate::provider::{BodyEdit, Deadlines, Endpoint, MLX_LOCAL, Provider};
 use crate::route::Target;
 use crate::secret::Secret;
-use crate::upstream::auth::Credential;
+use crate::upstream::auth::{Credential, without_scheme};
 use crate::upstream::{Answer, Call, Failure, OriginalError, Outcome, Phase, limit_reset, retry_after};
 use crate::wire::json::Object;
 use bytes::Bytes;
@@ -389,7 +389,7 @@ async fn refusal(ingress: DialectId, provider: &Provider, dialect: DialectId, an
 /// What a provider must not say back: the credentials that were sent to it.
 fn secrets_in(headers: &HeaderMap) -> Vec<Secret> {
     let sensitive = headers.values().filter(|value| value.is_sensitive()).filter_map(|value| value.to_str().ok());
-    sensitive.map(|text| Secret::new(text.strip_prefix("Bearer ").unwrap_or(text))).collect()
+    sensitive.map(|text| Secret::new(without_scheme(text))).collect()
 }
 
 /// Some providers quote the key that they refuse; neither the client nor the log is to see it.

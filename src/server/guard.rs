@@ -2,6 +2,7 @@
 
 use crate::chat::{ChatError, ErrorKind};
 use crate::secret::Secret;
+use crate::upstream::auth;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, Method, Uri};
 use std::net::IpAddr;
@@ -114,8 +115,7 @@ pub fn check_key(keys: &[Secret], uri: &Uri, headers: &HeaderMap) -> Result<(), 
         return Ok(());
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let bearer =
-        headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|text| text.strip_prefix("Bearer "));
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(auth::bearer);
     let query = uri.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("key=")));
     let offered = [bearer, header("x-api-key"), header("x-goog-api-key"), header("api-key"), query];
     if offered
@@ -219,7 +219,12 @@ mod tests {
     #[test]
     fn a_key_may_come_in_every_dialects_header() {
         let keys = [Secret::new("k1"), Secret::new("k2")];
-        for (name, value) in [("authorization", "Bearer k2"), ("x-api-key", "k1"), ("x-goog-api-key", "k2")] {
+        for (name, value) in [
+            ("authorization", "Bearer k2"),
+            ("authorization", "bearer  k1"),
+            ("x-api-key", "k1"),
+            ("x-goog-api-key", "k2"),
+        ] {
             let headers =
                 HeaderMap::from_iter([(http::HeaderName::from_static(name), HeaderValue::from_static(value))]);
             assert!(check_key(&keys, &Uri::from_static("/"), &headers).is_ok(), "{name}");

@@ -1,5 +1,6 @@
 //! Sockets, connections and the end of the process.
 
+use super::client_socket::ClientSocket;
 use super::gate;
 use super::header_timer::HeaderTimer;
 use super::routes::Routes;
@@ -76,8 +77,9 @@ impl Listeners {
 
     /// Serves until `stop` ends, then lets what runs finish for the grace and returns.
     pub async fn serve(self, routes: Routes, server: &Server, stop: impl Future<Output = ()>) {
+        let header_timeout = server.header_timeout;
         let mut http = http1::Builder::new();
-        http.header_read_timeout(server.header_timeout)
+        http.header_read_timeout(header_timeout)
             // Twice the limit, so that a head somewhat too large gets an answer with words in it, from the gate.
             .max_buf_size(2 * server.max_header.max(8 * 1024))
             .keep_alive(true);
@@ -91,10 +93,12 @@ impl Listeners {
             let (places, connections) = (Arc::clone(&places), Arc::clone(&connections));
             accepting.spawn(async move {
                 loop {
-                    // Beyond the limit new connections wait in the system's backlog.
-                    let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
                     let Some(stream) = accept(&listener).await else { continue };
-                    let connection = converse(http.clone(), Arc::clone(&routes), stream, stopping.clone());
+                    // An address at which nobody comes keeps no place. Beyond the limit one waits here, the others in the
+                    // system's backlog.
+                    let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                    let timer = HeaderTimer::new(header_timeout, Arc::clone(&places));
+                    let connection = converse(http.clone(), timer, Arc::clone(&routes), stream, stopping.clone());
                     let mut connections = connections.lock().unwrap_or_else(PoisonError::into_inner);
                     connections.spawn(async move {
                         connection.await;
@@ -120,12 +124,19 @@ impl Listeners {
 }
 
 /// One connection, until it ends; when the gateway stops, until the end of the exchange that is under way.
-async fn converse(mut http: http1::Builder, routes: Arc<Routes>, stream: TcpStream, stopping: CancellationToken) {
+async fn converse(
+    mut http: http1::Builder,
+    timer: HeaderTimer,
+    routes: Arc<Routes>,
+    stream: TcpStream,
+    stopping: CancellationToken,
+) {
     let answer = service_fn(move |request| {
         let routes = Arc::clone(&routes);
         async move { Ok::<_, Infallible>(gate::pass(&routes, request).await) }
     });
-    let mut connection = pin!(http.timer(HeaderTimer::default()).serve_connection(TokioIo::new(stream), answer));
+    let socket = TokioIo::new(ClientSocket::new(stream, timer.clone()));
+    let mut connection = pin!(http.timer(timer).serve_connection(socket, answer));
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,

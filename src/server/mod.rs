@@ -10,6 +10,7 @@ mod answer;
 mod asking;
 mod attempt;
 mod body;
+mod client_socket;
 mod count_tokens;
 mod descriptors;
 mod directory;

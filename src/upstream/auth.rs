@@ -38,7 +38,7 @@ impl Credential {
             Self::None => Vec::new(),
             Self::Own(key) => vec![key.clone()],
             Self::Client { value, .. } => {
-                vec![Secret::new(value.expose().strip_prefix("Bearer ").unwrap_or(value.expose()))]
+                vec![Secret::new(without_scheme(value.expose()))]
             }
         }
     }
@@ -63,6 +63,17 @@ impl Credential {
     }
 }
 
+/// The token in the value of an `Authorization` header whose scheme is `Bearer`, in letters of any case.
+pub fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.trim_start().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// What is secret in the value of a header that carries a credential.
+pub fn without_scheme(value: &str) -> &str {
+    bearer(value).unwrap_or(value.trim())
+}
+
 /// The credential that a client sent in the form of `dialect`'s vendor; dummies count as none.
 pub fn client_credential(dialect: DialectId, headers: &HeaderMap) -> Option<Credential> {
     let candidates: &[HeaderName] = match dialect {
@@ -72,7 +83,7 @@ pub fn client_credential(dialect: DialectId, headers: &HeaderMap) -> Option<Cred
     };
     candidates.iter().find_map(|header| {
         let text = headers.get(header)?.to_str().ok()?;
-        let key = text.strip_prefix("Bearer ").unwrap_or(text).trim();
+        let key = without_scheme(text);
         (key.len() > LONGEST_DUMMY).then(|| Credential::Client { header: header.clone(), value: Secret::new(text) })
     })
 }
@@ -93,9 +104,15 @@ mod tests {
 
     #[test]
     fn dummy_keys_count_as_none() {
-        for key in
-            ["Bearer dummy", "Bearer EMPTY", "Bearer sk-no-key-required", "Bearer lm-studio", "bearer x", "Bearer ", ""]
-        {
+        for key in [
+            "Bearer dummy",
+            "Bearer EMPTY",
+            "Bearer sk-no-key-required",
+            "Bearer lm-studio",
+            "bearer sk-no-key-required",
+            "Bearer ",
+            "",
+        ] {
             let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(key))]);
             assert_eq!(client_credential(DialectId::OpenAiChat, &headers), None, "{key}");
         }

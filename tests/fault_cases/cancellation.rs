@@ -1,6 +1,6 @@
 //! When the client leaves, the provider's connection is dropped at once, and nobody else is asked.
 
-use crate::support::fault_client::{DIALECTS, QUICK, provider, recorded, request, with_two};
+use crate::support::fault_client::{DIALECTS, QUICK, provider, question, recorded, request, with_two};
 use crate::support::fault_replies::{Refusal, Stream, streamed};
 use crate::support::fault_server::{FaultServer, Reply, Step};
 use crate::support::gateway::Gateway;
@@ -8,6 +8,7 @@ use bifrost::chat::DialectId::{self, OpenAiChat};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt as _;
 
 /// Generous for "at once", and far below every limit of time.
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -72,6 +73,33 @@ async fn who_leaves_in_mid_stream_ends_the_call() {
             assert!(first.nth(0).await.left().await - left < AT_ONCE);
             assert_eq!(recorded(&gateway, "left").await["cancelled"], true);
             assert_eq!((first.count(), second.count()), (1, 0));
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_bytes_behind_the_body_and_goes_ends_the_call() {
+    let (path, body) = question(OpenAiChat, "first/m", true);
+    let body = body.to_string();
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    );
+    let started = Stream::of(OpenAiChat, "m").opening().text("one").step(Step::Silence).reply();
+    for reply in [Reply::silence(), started] {
+        let first = FaultServer::always(reply).await;
+        let gateway = crate::support::fault_client::with_one(OpenAiChat, &first, "");
+        for (number, (with, behind)) in
+            [("\r\n", ""), ("", "\r\n"), ("GET /health HTTP/1.1\r\n", ""), ("", "GET /")].into_iter().enumerate()
+        {
+            let address = gateway.url().strip_prefix("http://").unwrap();
+            let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+            client.write_all(format!("{head}{body}{with}").as_bytes()).await.unwrap();
+            let asked = first.nth(number).await;
+            client.write_all(behind.as_bytes()).await.unwrap();
+            let left = Instant::now();
+            drop(client);
+            assert!(asked.left().await - left < AT_ONCE, "{with:?} {behind:?}");
         }
     }
 }

@@ -293,3 +293,16 @@ async fn a_provider_that_takes_no_connection_is_given_up_at_its_limit() {
     assert_eq!(told.attempts(), ["first/m timeout_connect", "second/n ok"]);
     assert!(told.took >= LIMIT && told.took < LONG, "{told:?}");
 }
+
+#[tokio::test]
+async fn a_clients_limit_holds_while_the_provider_takes_no_connection() {
+    let (_listener, _waiting, url) = crowded().await;
+    let config =
+        format!("{QUICK}{}{}", provider_at("first", OpenAiChat, &url), deadlines("first", "connect = \"50s\""));
+    let gateway = Gateway::start(&config);
+    for stream in [false, true] {
+        let asked = request(&gateway, OpenAiChat, "first/m", stream).header("x-bifrost-timeout-ms", "300");
+        let told = told(OpenAiChat, asked).await;
+        assert!(told.status == 504 && told.took < LONG, "{told:?}");
+    }
+}

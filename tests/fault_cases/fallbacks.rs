@@ -92,6 +92,19 @@ async fn an_entry_that_is_unknown_is_the_clients_mistake() {
 }
 
 #[tokio::test]
+async fn more_entries_than_anybody_needs_are_refused() {
+    let (first, second) = servers(OpenAiChat, false).await;
+    let gateway = with_two(OpenAiChat, &first, &second, "");
+    for ingress in DIALECTS {
+        let told = ask_with(&gateway, ingress, false, json!(vec!["second/n"; 33])).await;
+        assert_eq!(told.status, 400, "{told:?}");
+        assert!(told.error()["message"].as_str().unwrap().contains("at most 32"), "{told:?}");
+        assert_eq!((first.count(), second.count()), (0, 0), "somebody was asked all the same");
+    }
+    ask_with(&gateway, OpenAiChat, false, json!(vec!["second/n"; 32])).await.answered_by("second/n");
+}
+
+#[tokio::test]
 async fn every_line_of_the_header_counts() {
     let (first, second) = servers(OpenAiChat, false).await;
     let gateway = with_two(OpenAiChat, &first, &second, "");
