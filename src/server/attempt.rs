@@ -298,6 +298,11 @@ fn named(mut failure: Failure, provider: &Provider) -> Failure {
     failure
 }
 
+/// The failure of a provider whose good status came with something that is no answer.
+pub fn no_answer(error: ChatError, provider: &Provider) -> Failure {
+    named(Failure::from_error(error), provider)
+}
+
 async fn whole(
     exchange: &Exchange,
     target: &Target,
@@ -311,11 +316,11 @@ async fn whole(
     exchange.gateway.in_step().await;
     let dialect = dialect::get(endpoint.dialect);
     if endpoint.dialect == exchange.ingress && !exchange.stream {
-        let told = dialect.summarise(&body).map_err(Failure::from_error)?;
+        let told = dialect.summarise(&body).map_err(|error| no_answer(error, &target.provider))?;
         facts.model = told.model;
         return Ok(Live::Whole(Whole { body, facts, usage: told.usage }));
     }
-    let mut response = dialect.parse_response(&body).map_err(Failure::from_error)?;
+    let mut response = dialect.parse_response(&body).map_err(|error| no_answer(error, &target.provider))?;
     let usage = response.usage;
     facts.model.clone_from(&response.model);
     if endpoint.dialect != exchange.ingress {
