@@ -332,6 +332,12 @@ async fn models_that_the_configuration_names_are_series_though_no_list_has_them(
             ],
         );
     }
+    for model in ["known", "other"] {
+        let asked = format!(
+            "error_type=\"overloaded\",gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"failing\",gen_ai_request_model=\"{model}\""
+        );
+        assert_values(&metrics, &[(&format!("gen_ai_client_operation_duration_seconds_count{{{asked}}}"), 1.0)]);
+    }
     assert_eq!(metrics.sum("bifrost_breaker_state"), 2.0, "one breaker of a known model is open");
     assert_values(&metrics, &[("bifrost_breaker_state{model=\"known\",provider=\"failing\"}", 2.0)]);
     assert!(!metrics.samples.keys().any(|series| series.contains("invented")));
