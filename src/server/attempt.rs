@@ -30,6 +30,9 @@ pub static FORWARDED: [HeaderName; 6] = [
     HeaderName::from_static("idempotency-key"),
 ];
 
+/// So much of an error answer is read, in bytes: its status says what follows, and the rest is for people.
+const MAX_REFUSAL: usize = 1024 * 1024;
+
 /// The version that requests to Anthropic's dialect name when the client named none.
 const USUAL_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
@@ -360,7 +363,7 @@ async fn refusal(ingress: DialectId, provider: &Provider, dialect: DialectId, an
         return Failure::from_error(ChatError::new(ErrorKind::Upstream, message).with_code("upstream_redirect"));
     }
     let headers = answer.headers;
-    let body = match answer.body.whole(limit.at, limit.phase).await {
+    let body = match answer.body.beginning(MAX_REFUSAL, limit.at, limit.phase).await {
         Ok(body) => body,
         Err(failure) => return failure,
     };
