@@ -317,3 +317,27 @@ async fn death_in_mid_stream_is_an_error_event_and_a_doubt_until_the_next_answer
     assert_eq!(chat(&gateway, "coding").await.0, 200);
     becomes(&gateway, "ready").await;
 }
+
+#[tokio::test]
+async fn a_request_that_asked_for_the_local_server_itself_is_told_so() {
+    let cloud = Upstream::start(|_| Reply::models(&["cloud-model"])).await;
+    let local = Upstream::start(|seen| vllm_mlx(seen, true)).await;
+    let refuses = |local: &str| {
+        let cloud = format!("[providers.cloud]\nbase_url = \"{}\"\nkind = \"vendor\"\n", cloud.url());
+        let mlx = format!("[providers.mlx-local]\nbase_url = \"{local}\"\n");
+        Gateway::start(&format!("[local]\non_cloud_model = \"refuse\"\n{mlx}{cloud}"))
+    };
+    let (down, up) = (refuses(&closed().await), refuses(&local.url()));
+    becomes(&down, "absent").await;
+    becomes(&up, "ready").await;
+    for (gateway, model, status) in
+        [(&down, "coding", 503), (&down, "mlx-local/org/tiny", 503), (&up, "cloud/cloud-model", 403)]
+    {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
+        let request = gateway.post("/v1/chat/completions", &body).header("x-bifrost-local", "true");
+        let answer = request.send().await.unwrap();
+        let (code, said) = (answer.status().as_u16(), answer.text().await.unwrap());
+        assert_eq!(code, status, "{model}: {said}");
+        assert!(said.contains("x-bifrost-local") && !said.contains("mode is on"), "{model}: {said}");
+    }
+}

@@ -343,6 +343,12 @@ async fn models_that_the_configuration_names_are_series_though_no_list_has_them(
     for (provider, model, state) in states {
         assert_values(&metrics, &[(&breaker(provider, model), state)]);
     }
+    for model in ["known", "other"] {
+        let asked = format!(
+            "error_type=\"overloaded\",gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"failing\",gen_ai_request_model=\"{model}\""
+        );
+        assert_values(&metrics, &[(&format!("gen_ai_client_operation_duration_seconds_count{{{asked}}}"), 1.0)]);
+    }
     assert!(!metrics.samples.keys().any(|series| series.contains("invented")));
 }
 

@@ -8,7 +8,7 @@ use bifrost::provider::listing::ListedModel;
 use bifrost::provider::{Endpoint, FallbackUse, MLX_LOCAL, Provider, ProviderKind, table};
 use bifrost::route::auto::Features;
 use bifrost::route::registry::Roles;
-use bifrost::route::{Ask, Catalogue, Plan, PlanError, View, plan};
+use bifrost::route::{Ask, Catalogue, LocalOnly, Plan, PlanError, View, plan};
 use bifrost::secret::Environment;
 use proptest::prelude::*;
 use std::sync::{Arc, LazyLock};
@@ -82,7 +82,7 @@ impl World {
             catalogue: &self.catalogue,
             roles: &self.roles,
             is_active: &is_active,
-            local_only: self.local_only,
+            local_only: self.local_only.then_some(LocalOnly::Mode),
         };
         plan(&Ask { model, class, features: &|| features.clone() }, &view)
     }
@@ -316,7 +316,7 @@ fn local_only_can_refuse_instead() {
     let mut world = World::new(&[MLX_LOCAL]).lists(MLX_LOCAL, &["m"]).local_only();
     world.snapshot.local.on_cloud_model = OnCloudModel::Refuse;
     let error = world.ask("openai/gpt-x").unwrap_err();
-    assert_eq!(error, PlanError::Refused { model: "openai/gpt-x".to_owned() });
+    assert_eq!(error, PlanError::Refused { model: "openai/gpt-x".to_owned(), by: LocalOnly::Mode });
     assert_eq!(ChatError::from(error).kind, ErrorKind::Permission);
     assert_eq!(world.targets("coding"), ["mlx-local/m"]);
 }
@@ -331,7 +331,7 @@ fn local_only_answers_a_class_of_the_cloud_from_the_machine_or_not_at_all() {
     let down = World::new(&[MLX_LOCAL, "openai"]).lists("openai", &["gpt-x"]).fails(MLX_LOCAL).local_only();
     for asked in ["coding", "gpt-x"] {
         let error = down.ask(asked).unwrap_err();
-        assert!(matches!(&error, PlanError::LocalDown { reason } if reason.contains("127.0.0.1:11434")), "{error}");
+        assert!(matches!(&error, PlanError::LocalDown { reason, .. } if reason.contains("127.0.0.1:11434")), "{error}");
         assert_eq!(ChatError::from(error).code.as_deref(), Some("local_server_down"));
     }
     assert_eq!(World::new(&[MLX_LOCAL]).local_only().ask("coding").unwrap_err(), PlanError::NotYet);

@@ -16,5 +16,5 @@ pub use breaker::Rest;
 pub use catalogue::Catalogue;
 pub use condition::{Admitted, Change, Condition, Conditions};
 pub use key_pool::KeyPool;
-pub use plan::{Ask, Plan, PlanError, Target, View, plan, without_forbidden_fallbacks};
+pub use plan::{Ask, LocalOnly, Plan, PlanError, Target, View, plan, without_forbidden_fallbacks};
 pub use reference::Reference;

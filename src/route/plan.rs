@@ -73,6 +73,35 @@ pub struct Ask<'a> {
     pub features: &'a dyn Fn() -> Features,
 }
 
+/// By whose word nothing may leave the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalOnly {
+    /// The gateway's owner's.
+    Mode,
+    /// The request's own.
+    Request,
+}
+
+impl LocalOnly {
+    /// How that is lifted.
+    const fn remedy(self) -> &'static str {
+        match self {
+            Self::Mode => "switch local-only mode off",
+            Self::Request => "leave `x-bifrost-local` out",
+        }
+    }
+}
+
+/// As a sentence begins.
+impl fmt::Display for LocalOnly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mode => "Local-only mode is on",
+            Self::Request => "This request may not leave the machine (it says `x-bifrost-local`)",
+        })
+    }
+}
+
 /// What is known at the time of the request.
 pub struct View<'a> {
     /// The configuration.
@@ -84,8 +113,8 @@ pub struct View<'a> {
     /// Whether a provider has what it needs to be called (its key resolves, or the client brought one). Never asked about
     /// a provider that local-only mode forbids.
     pub is_active: &'a dyn Fn(&Provider) -> bool,
-    /// Local-only mode, of the gateway or of this request.
-    pub local_only: bool,
+    /// Nothing may leave the machine, by the word of the gateway's mode or of this request.
+    pub local_only: Option<LocalOnly>,
 }
 
 /// Why there is no plan.
@@ -117,20 +146,24 @@ pub enum PlanError {
         /// Why, and what to do.
         reason: String,
     },
-    /// Local-only mode refuses a cloud model.
+    /// Nothing may leave the machine, and the model is one of the cloud.
     #[error(
-        "Local-only mode is on and `{model}` is not a model of the local server. Ask for a local model or a task class, \
-         or switch local-only mode off."
+        "{by} and `{model}` is not a model of the local server. Ask for a local model or a task class, or {}.",
+        by.remedy()
     )]
     Refused {
         /// The model string.
         model: String,
+        /// Who forbids the cloud.
+        by: LocalOnly,
     },
-    /// Local-only mode is on and the local server lists no model.
-    #[error("Local-only mode is on and the local MLX server has no model to offer: {reason}")]
+    /// Nothing may leave the machine, and the local server lists no model.
+    #[error("{by} and the local MLX server has no model to offer: {reason}")]
     LocalDown {
         /// Why, and what to do.
         reason: String,
+        /// Who forbids the cloud.
+        by: LocalOnly,
     },
     /// The first model lists are still on their way.
     #[error("The gateway has just started and does not know yet which models there are; ask again in a moment.")]
@@ -192,7 +225,8 @@ impl<'a> View<'a> {
     }
 
     fn may_call(&self, provider: &Provider) -> bool {
-        if self.local_only && !(&*provider.name == MLX_LOCAL && provider.is_local() && provider.is_loopback()) {
+        if self.local_only.is_some() && !(&*provider.name == MLX_LOCAL && provider.is_local() && provider.is_loopback())
+        {
             return false;
         }
         (self.is_active)(provider)
@@ -335,8 +369,8 @@ fn by_id(view: &View<'_>, id: &str) -> Result<Plan, PlanError> {
     if !found.is_empty() {
         return Ok(Plan { targets: found, class: None, class_reason: None, substituted: None });
     }
-    if view.local_only {
-        return stand_in(view, id);
+    if let Some(by) = view.local_only {
+        return stand_in(view, by, id);
     }
     let mut awaited = view.providers().filter(|provider| view.catalogue.is_awaited(provider)).peekable();
     if awaited.peek().is_some() {
@@ -353,19 +387,19 @@ fn by_id(view: &View<'_>, id: &str) -> Result<Plan, PlanError> {
 }
 
 /// In local-only mode: what answers for a model that the local server does not list.
-fn stand_in(view: &View<'_>, id: &str) -> Result<Plan, PlanError> {
+fn stand_in(view: &View<'_>, by: LocalOnly, id: &str) -> Result<Plan, PlanError> {
     if view.snapshot.local.on_cloud_model == OnCloudModel::Refuse {
-        return Err(PlanError::Refused { model: id.to_owned() });
+        return Err(PlanError::Refused { model: id.to_owned(), by });
     }
-    let target = local_default(view)?;
+    let target = local_default(view, by)?;
     Ok(Plan { targets: vec![target], class: None, class_reason: None, substituted: Some(id.to_owned()) })
 }
 
 /// The model of the local server for whoever names none: in memory, then the role `default`, then the first listed.
-fn local_default(view: &View<'_>) -> Result<Target, PlanError> {
+fn local_default(view: &View<'_>, by: LocalOnly) -> Result<Target, PlanError> {
     let Some(provider) = view.mlx() else {
         let reason = "the provider mlx-local is switched off in the config, or its base_url is not a loopback address.";
-        return Err(PlanError::LocalDown { reason: reason.to_owned() });
+        return Err(PlanError::LocalDown { reason: reason.to_owned(), by });
     };
     let list = view.catalogue.list(&provider.name);
     let target = |model: &str, reason: &str| {
@@ -396,7 +430,7 @@ fn local_default(view: &View<'_>) -> Result<Target, PlanError> {
     if view.catalogue.is_awaited(provider) {
         return Err(PlanError::NotYet);
     }
-    Err(PlanError::LocalDown { reason: silence(view, provider) })
+    Err(PlanError::LocalDown { reason: silence(view, provider), by })
 }
 
 /// Why a provider has no model to offer, and what to do.
@@ -415,8 +449,8 @@ fn silence(view: &View<'_>, provider: &Provider) -> String {
 /// The plan of a class. `asked` is the name it was asked by, the class's own or an alias.
 fn of_class(view: &View<'_>, asked: &str, name: &str, class: &Class) -> Result<Plan, PlanError> {
     let mut targets = class::targets(view, asked, class);
-    if targets.is_empty() && view.local_only {
-        targets.push(local_default(view)?);
+    if let Some(by) = view.local_only.filter(|_| targets.is_empty()) {
+        targets.push(local_default(view, by)?);
     }
     if targets.is_empty() {
         let mut meant = view.providers().filter(|provider| class.cloud || provider.is_local());

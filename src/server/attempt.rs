@@ -30,6 +30,9 @@ pub static FORWARDED: [HeaderName; 6] = [
     HeaderName::from_static("idempotency-key"),
 ];
 
+/// So much of an error answer is read, in bytes: its status says what follows, and the rest is for people.
+const MAX_REFUSAL: usize = 1024 * 1024;
+
 /// The version that requests to Anthropic's dialect name when the client named none.
 const USUAL_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
@@ -298,6 +301,11 @@ fn named(mut failure: Failure, provider: &Provider) -> Failure {
     failure
 }
 
+/// The failure of a provider whose good status came with something that is no answer.
+pub fn no_answer(error: ChatError, provider: &Provider) -> Failure {
+    named(Failure::from_error(error), provider)
+}
+
 async fn whole(
     exchange: &Exchange,
     target: &Target,
@@ -311,11 +319,11 @@ async fn whole(
     exchange.gateway.in_step().await;
     let dialect = dialect::get(endpoint.dialect);
     if endpoint.dialect == exchange.ingress && !exchange.stream {
-        let told = dialect.summarise(&body).map_err(Failure::from_error)?;
+        let told = dialect.summarise(&body).map_err(|error| no_answer(error, &target.provider))?;
         facts.model = told.model;
         return Ok(Live::Whole(Whole { body, facts, usage: told.usage }));
     }
-    let mut response = dialect.parse_response(&body).map_err(Failure::from_error)?;
+    let mut response = dialect.parse_response(&body).map_err(|error| no_answer(error, &target.provider))?;
     let usage = response.usage;
     facts.model.clone_from(&response.model);
     if endpoint.dialect != exchange.ingress {
@@ -355,7 +363,7 @@ async fn refusal(ingress: DialectId, provider: &Provider, dialect: DialectId, an
         return Failure::from_error(ChatError::new(ErrorKind::Upstream, message).with_code("upstream_redirect"));
     }
     let headers = answer.headers;
-    let body = match answer.body.whole(limit.at, limit.phase).await {
+    let body = match answer.body.beginning(MAX_REFUSAL, limit.at, limit.phase).await {
         Ok(body) => body,
         Err(failure) => return failure,
     };

@@ -1,6 +1,6 @@
 //! How many tokens a request would have: asked where the provider can count, estimated where it cannot.
 
-use super::attempt::{AnswerFacts, Live, Terms, Whole, ask};
+use super::attempt::{AnswerFacts, Live, Terms, Whole, ask, no_answer};
 use super::exchange::Exchange;
 use super::splice::with_model;
 use crate::chat::{ChatError, DialectId, Losses, Part, Request};
@@ -54,7 +54,7 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
         DialectId::Anthropic => anthropic::parse_count_response(&body),
         DialectId::Gemini | DialectId::OpenAiChat => gemini::count_tokens::parse_response(&body),
     };
-    let tokens = tokens.map_err(Failure::from_error)?;
+    let tokens = tokens.map_err(|error| no_answer(error, &target.provider))?;
     let body = if same { body } else { written(exchange.ingress, tokens) };
     Ok(Live::Whole(Whole { body, facts, usage: None }))
 }

@@ -1,6 +1,6 @@
 //! Embeddings: OpenAI's and Gemini's forms, to providers of either.
 
-use super::attempt::{AnswerFacts, Live, Terms, Whole, ask};
+use super::attempt::{AnswerFacts, Live, Terms, Whole, ask, no_answer};
 use super::exchange::Exchange;
 use super::splice::with_model;
 use crate::chat::{ChatError, DialectId, EmbeddingRequest, EmbeddingResponse, ErrorKind, Losses};
@@ -52,7 +52,7 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
         DialectId::Gemini => gemini::parse_response(&body),
         DialectId::OpenAiChat | DialectId::Anthropic => openai::parse_response(&body),
     };
-    let response = response.map_err(Failure::from_error)?;
+    let response = response.map_err(|error| no_answer(error, provider))?;
     let body = if same { body } else { write(exchange.ingress, &response, &request, &mut losses) };
     let facts =
         Box::new(AnswerFacts { status, headers, losses, model: response.model, received: Instant::now(), sent });

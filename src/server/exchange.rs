@@ -385,6 +385,10 @@ impl Drop for Exchange {
         let mut record = self.record();
         record.total = self.started.elapsed();
         record.trace = self.trace(record.local_only);
+        if record.provider.is_none() {
+            let knows = |asked: &AttemptRecord| self.gateway.knows(&self.snapshot, &asked.provider, &asked.model);
+            record.known_model = record.attempts.last().is_some_and(knows);
+        }
         let finished = std::mem::replace(&mut *record.0, Arc::clone(&GONE));
         drop(record);
         self.gateway.observer.finish(finished);

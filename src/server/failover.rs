@@ -142,6 +142,12 @@ impl<'a> Failover<'a> {
         Instant::now() >= self.budget_ends
     }
 
+    /// The end of the time that the client gives a target that is asked now.
+    fn own_end(&self) -> Instant {
+        let own = self.exchange.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        own.map_or(self.budget_ends, |own| own.min(self.budget_ends))
+    }
+
     /// A prompt that was too long for another target may fit into this one.
     fn is_large_enough(&self, target: &Target) -> bool {
         let Some(too_small) = self.too_small else { return true };
@@ -185,7 +191,7 @@ impl<'a> Failover<'a> {
             if self.is_over() {
                 return Err(Unanswered::OutOfTime(last.unwrap_or_else(|| out_of_time(target))));
             }
-            let leave = match Leave::of(self.exchange, target, regardless).await {
+            let leave = match Leave::of(self.exchange, target, regardless, self.own_end()).await {
                 Ok(leave) => leave,
                 Err(NoLeave::Resting(rest)) if self.may_wait(rest, is_last, last.as_ref()) => {
                     // Not all who wait come back at the same instant, and none after its time.

@@ -10,8 +10,10 @@ use crate::route::{Admitted, Change, Rest, Target};
 use crate::secret::{FAILURE_KEPT, Secret, SecretError};
 use crate::upstream::auth::{self, Credential};
 use crate::upstream::{Failure, KeyFate, Outcome};
+use std::fmt;
 use std::pin::pin;
 use std::time::Instant;
+use tokio::time::timeout_at;
 
 /// Leave to call a target.
 pub struct Leave {
@@ -34,12 +36,17 @@ pub enum NoLeave {
 }
 
 impl Leave {
-    /// Asks for leave; `regardless` of what is held against the keys.
+    /// Asks for leave; `regardless` of what is held against the keys. A key is looked up until `until`.
     ///
     /// # Errors
     /// There is none now.
-    pub async fn of(exchange: &Exchange, target: &Target, regardless: bool) -> Result<Self, NoLeave> {
-        let (credential, key) = credential(exchange, target, regardless).await?;
+    pub async fn of(
+        exchange: &Exchange,
+        target: &Target,
+        regardless: bool,
+        until: tokio::time::Instant,
+    ) -> Result<Self, NoLeave> {
+        let (credential, key) = credential(exchange, target, regardless, until).await?;
         let condition = exchange.gateway.conditions.of(&target.provider.name, &target.model);
         let admitted = condition.admit(Instant::now(), exchange.snapshot.breaker);
         let (admitted, change) = admitted.map_err(NoLeave::Resting)?;
@@ -93,6 +100,7 @@ async fn credential(
     exchange: &Exchange,
     target: &Target,
     regardless: bool,
+    until: tokio::time::Instant,
 ) -> Result<(Credential, Option<usize>), NoLeave> {
     let provider = &*target.provider;
     // In local-only mode no secret of the cloud is looked at.
@@ -117,7 +125,11 @@ async fn credential(
         };
         let Some(key) = provider.keys.get(place) else { break };
         // Large; only who has keys carries it along.
-        match Box::pin(resolve(exchange, key)).await {
+        let Some(resolved) = Box::pin(resolve(exchange, key, until)).await else {
+            // Nothing is held against it: others may have more time.
+            return Err(NoLeave::Failed(key_unavailable(provider, &"looking it up took longer than the request may")));
+        };
+        match resolved {
             Ok(Some(secret)) => return Ok((Credential::Own(secret), Some(place))),
             Ok(None) if provider.keys.len() == 1 => return Ok((of_client(exchange, provider), None)),
             // A variable stays unset until the process ends.
@@ -136,9 +148,13 @@ async fn credential(
     Err(NoLeave::ShutOut(unavailable.unwrap_or_else(|| shut_out(target))))
 }
 
-async fn resolve(exchange: &Exchange, key: &ProviderKey) -> Result<Option<Secret>, SecretError> {
-    // A program that asks for it may take its time.
-    exchange.away(pin!(exchange.snapshot.secrets.first(&key.sources))).await
+/// What a key's sources give; `None` when that was not known by `until`. A program may take its time.
+async fn resolve(
+    exchange: &Exchange,
+    key: &ProviderKey,
+    until: tokio::time::Instant,
+) -> Option<Result<Option<Secret>, SecretError>> {
+    exchange.away(pin!(timeout_at(until, exchange.snapshot.secrets.first(&key.sources)))).await.ok()
 }
 
 /// The client's own credential, if it is this vendor's.
@@ -148,7 +164,7 @@ fn of_client(exchange: &Exchange, provider: &Provider) -> Credential {
     own.flatten().unwrap_or(Credential::None)
 }
 
-fn key_unavailable(provider: &Provider, error: &SecretError) -> Failure {
+fn key_unavailable(provider: &Provider, error: &dyn fmt::Display) -> Failure {
     let message = format!("The key of {} could not be had: {error}.", provider.name);
     let error = ChatError::new(ErrorKind::Unavailable, message).with_code("key_unavailable");
     Failure::new(Outcome::Auth, error)

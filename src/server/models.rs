@@ -68,7 +68,7 @@ fn entries(gateway: &Gateway, local_only: bool) -> Vec<Entry> {
         catalogue: &catalogue,
         roles: &roles,
         is_active: &|provider: &Provider| active.contains(&*provider.name),
-        local_only,
+        local_only: local_only.then(|| gateway.forbidden_by()),
     };
     let mut entries: Vec<Entry> = Vec::new();
     let mut name = |id: &str, kind: &str, extra: Value| {

@@ -11,7 +11,7 @@ use crate::provider::facts::{Facts, Known};
 use crate::provider::{FallbackUse, Provider};
 use crate::route::auto::Features;
 use crate::route::registry::Roles;
-use crate::route::{Ask, Plan, PlanError, Target, View, plan};
+use crate::route::{Ask, LocalOnly, Plan, PlanError, Target, View, plan};
 use crate::upstream::auth;
 use http::header::USER_AGENT;
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ impl Gateway {
                 Ok(Err(PlanError::LocalDown { .. })) => return Err(self.local_trouble()),
                 // Vectors of another model would spoil whatever they are stored with.
                 Ok(Ok(Plan { substituted: Some(model), .. })) if exchange.operation == Operation::Embeddings => {
-                    return Err(PlanError::Refused { model }.into());
+                    return Err(PlanError::Refused { model, by: self.forbidden_by() }.into());
                 }
                 Ok(planned) => return planned.or_else(|error| own_key(exchange, error)),
                 Err(error) => return Err(error),
@@ -85,7 +85,7 @@ impl Gateway {
             catalogue: &catalogue,
             roles: &roles,
             is_active: &is_active,
-            local_only: exchange.local_only,
+            local_only: exchange.local_only.then(|| self.forbidden_by()),
         };
         let ask = Ask { model: &exchange.asked, class: exchange.class.as_deref(), features: &features };
         let mut planned = plan(&ask, &view);
@@ -96,6 +96,11 @@ impl Gateway {
             planned = with_fallbacks(planned, exchange, &view)?;
         }
         Ok(planned)
+    }
+
+    /// By whose word nothing may leave the machine, where nothing may.
+    pub fn forbidden_by(&self) -> LocalOnly {
+        if self.mode.is_on() { LocalOnly::Mode } else { LocalOnly::Request }
     }
 
     /// The context window of a target in tokens, where it is known.
@@ -115,7 +120,7 @@ impl Gateway {
             catalogue: &self.directory.catalogue(),
             roles: &Roles::default(),
             is_active: &|_| true,
-            local_only: false,
+            local_only: None,
         };
         view.facts(&target.provider, &target.model)
     }
@@ -216,10 +221,8 @@ fn add_fallback(first: &mut Plan, model: &str, view: &View<'_>) -> Result<Result
 
 /// In local-only mode a local model stands in for whatever is asked for; this tells all the same that nothing is called so.
 fn unknown(ask: &Ask<'_>, view: &View<'_>) -> Option<PlanError> {
-    if !view.local_only {
-        return None;
-    }
-    let everywhere = View { local_only: false, ..*view };
+    view.local_only?;
+    let everywhere = View { local_only: None, ..*view };
     let error = plan(ask, &everywhere).err().filter(|error| matches!(error, PlanError::Unknown { .. }))?;
     // The lists of the cloud may never have been fetched.
     let is_vendor = |provider: &Arc<Provider>| Known::shipped().is_vendor(&provider.name, ask.model);
@@ -259,7 +262,7 @@ pub fn explain(gateway: &Gateway, model: &str, local_only: bool) -> Value {
         catalogue: &catalogue,
         roles: &gateway.roles(),
         is_active: &|provider: &Provider| active.contains(&*provider.name),
-        local_only: local_only || gateway.mode.is_on(),
+        local_only: (local_only || gateway.mode.is_on()).then(|| gateway.forbidden_by()),
     };
     let ask = Ask { model, class: None, features: &Features::default };
     match plan(&ask, &view) {

@@ -5,7 +5,7 @@ use crate::local::launchctl::AgentState;
 use crate::local::supervisor::{Input, Look, Observation, State, Status, Trial};
 use crate::provider::MLX_LOCAL;
 use crate::route::auto::Features;
-use crate::route::{Ask, View, plan};
+use crate::route::{Ask, LocalOnly, View, plan};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::info;
@@ -120,7 +120,7 @@ impl Gateway {
             catalogue: &catalogue,
             roles: &self.roles(),
             is_active: &|provider| active.contains(&*provider.name),
-            local_only: true,
+            local_only: Some(LocalOnly::Mode),
         };
         let ask = Ask { model: "default", class: None, features: &Features::default };
         let plan = plan(&ask, &view).ok()?;

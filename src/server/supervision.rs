@@ -316,7 +316,8 @@ impl Gateway {
             }
         };
         let message = format!(
-            "Local-only mode is on and the local server at {} is {}: {}. {}",
+            "{} and the local server at {} is {}: {}. {}",
+            self.forbidden_by(),
             self.local_url(),
             status.state.name(),
             status.reason,

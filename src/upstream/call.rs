@@ -207,6 +207,24 @@ impl AnswerBody {
         Ok(pieces.join())
     }
 
+    /// Its first `limit` bytes. What is longer is not read to its end, and the connection closes.
+    ///
+    /// # Errors
+    /// As [`AnswerBody::chunk`].
+    pub async fn beginning(mut self, limit: usize, deadline: Instant, phase: Phase) -> Result<Bytes, Failure> {
+        let mut pieces = Pieces::default();
+        while let Some(mut piece) = self.chunk(deadline, phase).await? {
+            let room = limit - pieces.bytes();
+            let is_cut = piece.len() > room;
+            piece.truncate(room);
+            pieces.push(piece);
+            if is_cut {
+                break;
+            }
+        }
+        Ok(pieces.join())
+    }
+
     /// The body has been read to its end: the connection is free.
     fn release(&mut self) {
         if let Some((mut connection, origin)) = self.connection.take() {

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 /// Why a URL is not to be called.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LocalUrlError {
-    /// Local-only mode is on and the address is not on this machine.
-    #[error("local-only mode is on and {0} is not on this machine")]
+    /// Nothing may leave the machine and the address is not on it.
+    #[error("nothing may leave this machine now, and {0} is not on it")]
     NotLocal(String),
     /// It is no URL.
     #[error("`{0}` is no URL")]

@@ -1,8 +1,9 @@
 //! Answers that are none, or that come in another form than was asked for.
 
-use crate::support::fault_client::{DIALECTS, Told, ask, question, told, with_one, with_two};
+use crate::support::fault_client::{DIALECTS, Told, ask, provider, question, told, with_one, with_two};
 use crate::support::fault_replies::{whole, whole_body};
 use crate::support::fault_server::{FaultServer, Reply, Step};
+use crate::support::gateway::Gateway;
 use bifrost::chat::DialectId::{Anthropic, Gemini, OpenAiChat};
 use serde_json::{Value, json};
 
@@ -99,6 +100,30 @@ async fn a_count_of_tokens_that_is_none_is_the_next_targets_turn() {
             let told = told(dialect, with_two(dialect, &first, &second, "").post(path, &body)).await;
             assert_eq!((told.status, told.text().as_str()), (200, count), "{told:?}");
             assert_eq!(told.attempts()[..3], ["first/m upstream_fault"; 3], "{told:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_says_whose_it_is() {
+    let texts = json!({"model": "first/m", "input": "Hello"});
+    let once = "[retry]\nattempts = 0\n";
+    for dialect in DIALECTS {
+        let first = FaultServer::always(Reply::json(200, &json!({"odd": true}))).await;
+        let gateway = Gateway::start(&format!("{once}{}", provider("first", dialect, &first)));
+        let mut requests: Vec<_> = DIALECTS.map(|ingress| question(ingress, "first/m", false)).into();
+        let (_, mut counted) = question(Anthropic, "first/m", false);
+        counted.as_object_mut().unwrap().retain(|name, _| name != "stream" && name != "max_tokens");
+        if dialect == Anthropic {
+            requests.push(("/v1/messages/count_tokens".into(), counted));
+        } else {
+            requests.push(("/v1/embeddings".into(), texts.clone()));
+        }
+        for (path, body) in requests {
+            let told = told(OpenAiChat, gateway.post(&path, &body)).await;
+            assert_eq!((told.status, told.attempts()), (502, vec!["first/m upstream_fault".to_owned()]), "{path}");
+            let said = told.json()["error"]["message"].as_str().unwrap().to_owned();
+            assert!(said.contains("first"), "{path} of {dialect:?}: {said}");
         }
     }
 }

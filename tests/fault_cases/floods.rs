@@ -115,3 +115,19 @@ async fn what_comes_after_the_last_word_is_read_for_a_moment_only() {
         asked.left().await;
     }
 }
+
+#[tokio::test]
+async fn an_error_without_end_is_cut_off_and_its_status_counts() {
+    let flood = Step::Flood(Bytes::from(format!("10000\r\n{}\r\n", "x".repeat(0x1_0000))));
+    let head = Step::Raw(Bytes::from_static(
+        b"HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n11\r\n{\"error\":{\"code\":\r\n",
+    ));
+    for dialect in DIALECTS {
+        let first = FaultServer::always(Reply::nothing_but([head.clone(), flood.clone()])).await;
+        let gateway = with_one(dialect, &first, "");
+        let told = ask(&gateway, dialect, "first/m", false).await;
+        assert_eq!((told.status, told.attempts()), (403, vec!["first/m forbidden".to_owned()]), "{told:?}");
+        assert!(told.error()["message"].is_string() && told.body.len() < 10_000, "{told:?}");
+        first.nth(0).await.left().await;
+    }
+}

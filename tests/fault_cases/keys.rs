@@ -306,3 +306,24 @@ async fn the_first_call_with_a_key_that_was_refused_before_is_no_retry() {
         assert_eq!((first.count(), &record["attempts"][0]["retry"]), (number + 1, &json!(false)), "{record}");
     }
 }
+
+#[tokio::test]
+async fn a_key_that_cannot_be_had_in_the_time_of_a_request_is_not_waited_for() {
+    let first = FaultServer::always(answer(OpenAiChat, "m", false, "here")).await;
+    let second = FaultServer::always(answer(OpenAiChat, "n", false, "there")).await;
+    for (model, limits) in [("first/m", ""), ("pair", ""), ("first/m", "budget = \"300ms\"")] {
+        let more = format!("{PAIR}{}{}", provider("second", OpenAiChat, &second), deadlines("first", limits));
+        let gateway = start(OpenAiChat, &first, "\"cmd:/bin/sleep 9\", \"env:KEY_B\"", &more);
+        let asked = request(&gateway, OpenAiChat, model, false);
+        let asked = if limits.is_empty() { asked.header("x-bifrost-timeout-ms", "300") } else { asked };
+        let told = told(OpenAiChat, asked).await;
+        assert!(told.took < Duration::from_secs(6), "{told:?}");
+        if model == "pair" {
+            told.answered_by("second/n");
+        } else {
+            let said = told.error()["message"].as_str().unwrap().to_owned();
+            assert!(told.status >= 500 && said.contains("key of first"), "{told:?}");
+        }
+    }
+    assert_eq!(first.count(), 0);
+}

@@ -70,7 +70,8 @@ impl AllSeries {
         provider: &Arc<str>,
         names: impl FnOnce(Option<&str>) -> TargetNames,
     ) -> Arc<Series> {
-        let model = record.model.as_ref().filter(|_| record.known_model);
+        let asked = || record.attempts.last().map(|attempt| &attempt.model);
+        let model = record.model.as_ref().or_else(asked).filter(|_| record.known_model);
         let known = &self.0[record.operation as usize];
         let of_provider = known.read().unwrap_or_else(PoisonError::into_inner);
         let name = model.map_or("", |model| model);
