@@ -30,5 +30,6 @@ mod fault_cases {
     mod streams;
     mod throttling;
     mod trail;
+    mod turns;
     mod vendor_words;
 }

@@ -112,6 +112,12 @@ impl Admission {
         depths
     }
 
+    /// How many requests wait for a place at a target.
+    pub fn waiting(&self, provider: &str, model: &str) -> usize {
+        let door = self.doors.read().unwrap_or_else(PoisonError::into_inner).get(provider).map(Arc::clone);
+        door.map_or(0, |door| door.queue().waiting(model))
+    }
+
     fn door(&self, provider: &Provider) -> Arc<Door> {
         if let Some(door) = self.doors.read().unwrap_or_else(PoisonError::into_inner).get(&provider.name) {
             return Arc::clone(door);

@@ -193,6 +193,11 @@ impl<W> Queue<W> {
         self.waiting > 0
     }
 
+    /// How many requests wait for a model.
+    pub(super) fn waiting(&self, model: &str) -> usize {
+        self.lanes.get(model).map_or(0, Lane::waiting)
+    }
+
     /// When somebody may go though nobody has left; `None` if time alone changes nothing.
     pub(super) fn next_change(&self, now: Instant) -> Option<Instant> {
         let wants_memory = |lane: &&Lane<W>| lane.waiting() > 0 && lane.swaps && !self.residency.holds(&lane.model);

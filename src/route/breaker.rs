@@ -89,6 +89,11 @@ impl Breaker {
         }
     }
 
+    /// Why a request would not be let through now; `None` if it would.
+    pub fn refuses(&self, now: Instant, settings: &Settings) -> Option<Rest> {
+        self.clone().admit(now, settings).err()
+    }
+
     /// What an attempt that was let through has shown; while a probe is under way only that counts. `rest` is how long the
     /// provider asked to be left alone.
     pub fn judge(&mut self, pass: Pass, verdict: Verdict, rest: Option<Duration>, now: Instant, settings: &Settings) {

@@ -118,6 +118,11 @@ impl Condition {
         Ok((Admitted { condition: self, settings, pass, began: now, answered: false, judged: false }, change))
     }
 
+    /// Why a request would not be let through now; `None` if it would.
+    pub fn refuses(&self, now: Instant, settings: Settings) -> Option<Rest> {
+        self.known().breaker.refuses(now, &settings)
+    }
+
     /// The state of its breaker.
     pub fn state(&self, now: Instant) -> BreakerState {
         self.known().breaker.state(now)
@@ -136,11 +141,11 @@ impl Condition {
         (from != BreakerState::Closed).then_some(Change { from, to: BreakerState::Closed, rest: None })
     }
 
-    /// How busy and slow it is, for comparison only.
-    pub fn load(&self, now: Instant) -> f64 {
+    /// How busy and slow it is, for comparison only; `waiting` are the requests in its queue.
+    pub fn load(&self, waiting: usize, now: Instant) -> f64 {
         let known = self.known();
         let silent = known.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        known.latency.load(self.in_flight.load(Ordering::Relaxed), silent, now)
+        known.latency.load(self.in_flight.load(Ordering::Relaxed) + waiting, silent, now)
     }
 
     fn is_busy(&self) -> bool {
@@ -265,10 +270,10 @@ mod tests {
         quick.judge(Verdict::Alive, None, now);
         let (hanging, _) = target().admit(now, SETTINGS).unwrap();
         let later = now + Duration::from_secs(3);
-        assert!((target().load(later) - 6.0).abs() < 0.01, "one waits since 3 s, and one would come");
+        assert!((target().load(0, later) - 6.0).abs() < 0.01, "one waits since 3 s, and one would come");
         let _second = target().admit(later, SETTINGS).unwrap();
         drop(hanging);
-        assert!((target().load(later) - 6.0).abs() < 0.01, "the other has not been answered either");
+        assert!((target().load(0, later) - 6.0).abs() < 0.01, "the other has not been answered either");
     }
 
     #[test]

@@ -77,6 +77,13 @@ impl KeyPool {
         }
     }
 
+    /// When the first of the keys that are alive is back for `model`; `None` if one is good now, or all are dead.
+    pub fn all_rest(&self, model: &str, now: Instant) -> Option<Rest> {
+        let rests: Option<Vec<Rest>> =
+            self.keys.iter().filter(|key| !key.dead).map(|key| key.rest(model, now)).collect();
+        rests?.into_iter().min()
+    }
+
     /// A key is not used for a while: with one model, or with any.
     pub fn rest(&mut self, place: usize, model: Option<&str>, rest: Rest, now: Instant) {
         let Some(key) = self.keys.get_mut(place) else { return };

@@ -1,12 +1,13 @@
 //! A place at a target: asked for before its attempts, and waited for in its queue.
 
 use super::exchange::Exchange;
+use super::leave;
 use crate::chat::{ChatError, ErrorKind};
 use crate::config::classes::{Class, Priority};
 use crate::limit::{Admitted, Ask, Depth, Full, Permit, TimedOut, Waiting};
 use crate::observe::{Event, Load, QueueRecord, WaitEnd};
 use crate::provider::MLX_LOCAL;
-use crate::route::Target;
+use crate::route::{Rest, Target};
 use crate::upstream::{Failure, Outcome};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -20,8 +21,18 @@ pub struct Place {
     pub waited: Duration,
 }
 
-/// Asks for a place at a target. Where none is free, a class with `spill` goes on if there is another target, and all
-/// others wait: no longer than the queue's limit, the client's own, and until `budget_ends`.
+/// Why there is no place.
+pub enum NoPlace {
+    /// None is free, and the class goes on then; it may be waited for when nobody else answers.
+    Spilled(Failure),
+    /// None is free, and the target rests anyway.
+    Resting(Rest),
+    /// The queue is full, or none came free in time.
+    Failed(Failure),
+}
+
+/// Asks for a place at a target. Where none is free, the request goes on if there is another target and the class says so
+/// (`spill`) or this one rests; all others wait: no longer than the queue's limit, the client's own, and until `budget_ends`.
 ///
 /// # Errors
 /// The request goes on, the queue is full, or no place came free in time.
@@ -31,7 +42,7 @@ pub async fn enter(
     class: Option<&Class>,
     is_last: bool,
     budget_ends: Instant,
-) -> Result<Place, Failure> {
+) -> Result<Place, NoPlace> {
     let priority = exchange.priority.or(class.map(|class| class.priority)).unwrap_or_default();
     let limits = &target.provider.limits;
     let swaps = &*target.provider.name == MLX_LOCAL
@@ -42,9 +53,14 @@ pub async fn enter(
     let error = match exchange.gateway.admission.enter(&target.provider, ask) {
         Admitted::Now(permit) => return Ok(Place { permit, waited: Duration::ZERO }),
         Admitted::Later(_) | Admitted::Not(_) if !is_last && class.is_some_and(|class| class.spill) => {
-            spilled(exchange, target, priority)
+            let error = spilled(exchange, target, priority);
+            exchange.not_asked(target, Outcome::Busy, began.elapsed(), &error);
+            return Err(NoPlace::Spilled(Failure::new(Outcome::Busy, error)));
         }
         Admitted::Later(waiting) => {
+            if let Some(rest) = (!is_last).then(|| leave::rest_of(exchange, target)).flatten() {
+                return Err(NoPlace::Resting(rest));
+            }
             let longest = exchange.timeout.map_or(limits.queue_timeout, |timeout| timeout.min(limits.queue_timeout));
             let until = budget_ends.min(began + longest);
             match Box::pin(wait(exchange, target, priority, waiting, until)).await {
@@ -55,7 +71,7 @@ pub async fn enter(
         Admitted::Not(full) => queue_full(target, full),
     };
     exchange.not_asked(target, Outcome::Busy, began.elapsed(), &error);
-    Err(Failure::new(Outcome::Busy, error))
+    Err(NoPlace::Failed(Failure::new(Outcome::Busy, error)))
 }
 
 async fn wait(

@@ -1,6 +1,6 @@
 //! The targets of a plan are asked in turn, each as often as it makes sense, until one answers: docs/FAILOVER.md.
 
-use super::admission::{self, Place};
+use super::admission::{self, NoPlace, Place};
 use super::asking::{Asking, Before};
 use super::attempt::{self, Live, Terms};
 use super::count_tokens;
@@ -25,54 +25,17 @@ const LONGEST_WAIT_BESIDE_OTHERS: Duration = Duration::from_secs(30);
 pub async fn first_answer(exchange: Arc<Exchange>, plan: Plan) -> Result<Live, Failure> {
     let targets = in_order(&exchange, plan.targets);
     let mut failover = Failover::new(&exchange, plan.class.as_deref(), &targets);
-    let mut told: Option<Failure> = None;
-    let mut shut_out = Vec::new();
-    for (place, target) in targets.iter().enumerate() {
-        if !failover.is_large_enough(target) {
-            continue;
-        }
-        let is_last = place + 1 == targets.len();
-        match failover.ask(target, is_last, false).await {
+    while let Some(turn) = failover.next_turn() {
+        match failover.ask(turn).await {
             Ok(live) => return Ok(live),
-            Err(Unanswered::ShutOut(failure)) => {
-                if !is_last || failover.has_asked {
-                    exchange.not_asked(target, Outcome::Resting, Duration::ZERO, &failure.error);
+            Err(unanswered) => {
+                if !failover.goes_on(turn, unanswered) {
+                    break;
                 }
-                shut_out.push((target, failure));
-            }
-            Err(Unanswered::Failed(failure)) => {
-                if failure.outcome.disposition() == Disposition::Return {
-                    return Err(exchange.with_attempts(Some(failure)));
-                }
-                told = Some(more_useful(told, failure));
-            }
-            Err(Unanswered::OutOfTime(failure)) => {
-                told = Some(more_useful(told, failure));
-                break;
             }
         }
     }
-    let is_asked = failover.has_asked;
-    for (target, shut_out) in shut_out {
-        if is_asked || !failover.is_large_enough(target) {
-            told = Some(more_useful(told, shut_out));
-            continue;
-        }
-        // Nobody is turned away on memory alone: a key may be good again.
-        let failure = match failover.ask(target, true, true).await {
-            Ok(live) => return Ok(live),
-            Err(Unanswered::Failed(failure)) if failure.outcome.disposition() == Disposition::Return => {
-                return Err(exchange.with_attempts(Some(failure)));
-            }
-            Err(Unanswered::OutOfTime(failure)) => {
-                told = Some(more_useful(told, if failover.has_asked { failure } else { shut_out }));
-                break;
-            }
-            Err(Unanswered::Failed(failure) | Unanswered::ShutOut(failure)) => failure,
-        };
-        told = Some(more_useful(told, failure));
-    }
-    Err(exchange.with_attempts(told))
+    Err(exchange.with_attempts(failover.told()))
 }
 
 /// The targets as they are to be asked: equal ones by how busy and quick they are.
@@ -84,10 +47,13 @@ fn in_order(exchange: &Exchange, targets: Vec<Target>) -> Vec<Target> {
     // A target without a number is a group of its own.
     let group = |(place, target): (usize, &Target)| target.equals.ok_or(place);
     let groups: Vec<Result<usize, usize>> = targets.iter().enumerate().map(group).collect();
+    let waiting = |place: usize| {
+        targets.get(place).map_or(0, |target| exchange.gateway.admission.waiting(&target.provider.name, &target.model))
+    };
     let load = |place: usize| {
         let condition =
             targets.get(place).map(|target| exchange.gateway.conditions.of(&target.provider.name, &target.model));
-        condition.map_or(f64::INFINITY, |condition| condition.load(now))
+        condition.map_or(f64::INFINITY, |condition| condition.load(waiting(place), now))
     };
     let order = balance::order(&groups, load, |below| fastrand::usize(..below));
     let mut ordered = order.into_iter().filter_map(|place| targets.get(place).cloned()).collect();
@@ -104,10 +70,22 @@ fn more_useful(told: Option<Failure>, failure: Failure) -> Failure {
     }
 }
 
+/// One target's turn to answer.
+#[derive(Clone, Copy)]
+struct Turn<'a> {
+    target: &'a Target,
+    /// Nobody else could answer sooner.
+    is_last: bool,
+    /// With a key that is thought to be bad.
+    regardless: bool,
+}
+
 /// Why a target gave no answer.
 enum Unanswered {
     /// It was asked, or rests because it failed or asked for it.
     Failed(Failure),
+    /// It may answer from then on: it rests for as long as it asked for, or has no place free now.
+    Later(Instant, Failure),
     /// The time of all attempts ran out while it was asked, or before it could be; what it said before that, if it did.
     OutOfTime(Failure),
     /// It was not asked, because none of its keys is thought to be good.
@@ -118,6 +96,14 @@ enum Unanswered {
 struct Failover<'a> {
     exchange: &'a Exchange,
     class: Option<&'a Class>,
+    /// Those that have not had their turn.
+    targets: std::slice::Iter<'a, Target>,
+    /// Those that may answer later.
+    later: Vec<(Instant, &'a Target, Failure)>,
+    /// Those that were not asked because of their keys.
+    shut_out: Vec<(&'a Target, Failure)>,
+    /// The most useful failure of the others.
+    told: Option<Failure>,
     /// The end of the time of all attempts.
     budget_ends: Instant,
     /// Somebody has been asked.
@@ -127,14 +113,90 @@ struct Failover<'a> {
 }
 
 impl<'a> Failover<'a> {
-    fn new(exchange: &'a Exchange, class: Option<&str>, targets: &[Target]) -> Self {
+    fn new(exchange: &'a Exchange, class: Option<&str>, targets: &'a [Target]) -> Self {
         let class = class.and_then(|name| exchange.snapshot.classes.get(name));
         let of = |target: &Target| deadlines(exchange, class, target).budget;
         let budget = targets.iter().map(of).max().unwrap_or_default();
         let patience =
             exchange.timeout.map(|timeout| timeout.saturating_mul(u32::try_from(targets.len()).unwrap_or(1)));
         let budget = patience.map_or(budget, |patience| patience.min(budget));
-        Self { exchange, class, budget_ends: exchange.started() + budget, has_asked: false, too_small: None }
+        Self {
+            exchange,
+            class,
+            targets: targets.iter(),
+            later: Vec::new(),
+            shut_out: Vec::new(),
+            told: None,
+            budget_ends: exchange.started() + budget,
+            has_asked: false,
+            too_small: None,
+        }
+    }
+
+    /// Whose turn it is: each target once in the order of the plan, then the first of those that may answer later, then, if
+    /// nobody has been asked, those whose keys are thought to be bad.
+    fn next_turn(&mut self) -> Option<Turn<'a>> {
+        while let Some(target) = self.targets.next() {
+            if self.is_large_enough(target) {
+                let is_last = self.targets.len() == 0 && self.later.is_empty();
+                return Some(Turn { target, is_last, regardless: false });
+            }
+        }
+        while let Some(first) = (0..self.later.len()).min_by_key(|place| self.later[*place].0) {
+            let (_, target, failure) = self.later.remove(first);
+            if self.is_large_enough(target) {
+                return Some(Turn { target, is_last: true, regardless: false });
+            }
+            self.tell(failure);
+        }
+        // Nobody is turned away on memory alone: a key may be good again.
+        while !self.has_asked && !self.shut_out.is_empty() {
+            let (target, failure) = self.shut_out.remove(0);
+            if self.is_large_enough(target) {
+                return Some(Turn { target, is_last: true, regardless: true });
+            }
+            self.tell(failure);
+        }
+        None
+    }
+
+    /// Keeps in mind why a target gave no answer; false if no other is to be asked.
+    fn goes_on(&mut self, turn: Turn<'a>, unanswered: Unanswered) -> bool {
+        let Turn { target, is_last, regardless } = turn;
+        match unanswered {
+            Unanswered::Failed(failure) if failure.outcome.disposition() == Disposition::Return => {
+                self.told = Some(failure);
+                self.later.clear();
+                self.shut_out.clear();
+                return false;
+            }
+            Unanswered::Failed(failure) => self.tell(failure),
+            Unanswered::Later(from, failure) => self.later.push((from, target, failure)),
+            Unanswered::OutOfTime(failure) => {
+                self.tell(failure);
+                return false;
+            }
+            Unanswered::ShutOut(failure) if regardless => self.tell(failure),
+            Unanswered::ShutOut(failure) => {
+                if !is_last || self.has_asked {
+                    self.exchange.not_asked(target, Outcome::Resting, Duration::ZERO, &failure.error);
+                }
+                self.shut_out.push((target, failure));
+            }
+        }
+        true
+    }
+
+    fn tell(&mut self, failure: Failure) {
+        self.told = Some(more_useful(self.told.take(), failure));
+    }
+
+    /// What the client is to hear when nobody has answered.
+    fn told(mut self) -> Option<Failure> {
+        let unasked = std::mem::take(&mut self.later).into_iter().map(|(_, _, failure)| failure);
+        let shut_out = std::mem::take(&mut self.shut_out).into_iter().map(|(_, failure)| failure);
+        unasked.chain(shut_out).for_each(|failure| self.tell(failure));
+        self.told
     }
 
     /// The time of all attempts is over.
@@ -154,8 +216,9 @@ impl<'a> Failover<'a> {
         self.exchange.gateway.window(self.exchange, target).is_some_and(|window| window > too_small)
     }
 
-    /// Asks one target when it has a place for the request, unless it needs not be asked. `regardless`: with a key that is thought to be bad.
-    async fn ask(&mut self, target: &Target, is_last: bool, regardless: bool) -> Result<Live, Unanswered> {
+    /// Asks one target when it has a place for the request, unless it needs not be asked.
+    async fn ask(&mut self, turn: Turn<'a>) -> Result<Live, Unanswered> {
+        let Turn { target, is_last, .. } = turn;
         if count_tokens::is_estimated(self.exchange, target) {
             return count_tokens::estimate(self.exchange, target).map_err(Unanswered::Failed);
         }
@@ -163,20 +226,19 @@ impl<'a> Failover<'a> {
             return Err(Unanswered::OutOfTime(out_of_time(target)));
         }
         let admitted = admission::enter(self.exchange, target, self.class, is_last, self.budget_ends).await;
-        let Place { permit, waited } = admitted.map_err(Unanswered::Failed)?;
-        let live = self.ask_admitted(target, is_last, regardless, waited).await?;
+        let Place { permit, waited } = admitted.map_err(|no_place| match no_place {
+            NoPlace::Spilled(failure) => Unanswered::Later(Instant::now(), failure),
+            NoPlace::Resting(rest) => self.rests(target, rest, None),
+            NoPlace::Failed(failure) => Unanswered::Failed(failure),
+        })?;
+        let live = self.ask_admitted(turn, waited).await?;
         self.exchange.keep_place(permit);
         Ok(live)
     }
 
     /// Asks one target, and again as long as that may help. `waited`: for its place.
-    async fn ask_admitted(
-        &mut self,
-        target: &Target,
-        is_last: bool,
-        regardless: bool,
-        mut waited: Duration,
-    ) -> Result<Live, Unanswered> {
+    async fn ask_admitted(&mut self, turn: Turn<'a>, mut waited: Duration) -> Result<Live, Unanswered> {
+        let Turn { target, is_last, regardless } = turn;
         let retry = self.exchange.snapshot.retry;
         let deadlines = deadlines(self.exchange, self.class, target);
         let is_impatient = self.waits_less(deadlines, own_deadlines(self.class, target));
@@ -185,15 +247,17 @@ impl<'a> Failover<'a> {
         let spare_keys = u32::try_from(target.provider.keys.len().saturating_sub(1)).unwrap_or(u32::MAX);
         let throttles = retry.attempts.saturating_add(spare_keys);
         let (mut retries, mut rotations) = (0, 0);
-        let mut last: Option<Failure> = None;
+        // What it said last, and the most useful of what it said before.
+        let (mut last, mut before_last): (Option<Failure>, Option<Failure>) = (None, None);
         loop {
             // A call that is begun is on its way before anybody looks at the time.
             if self.is_over() {
-                return Err(Unanswered::OutOfTime(last.unwrap_or_else(|| out_of_time(target))));
+                let said = last.map(|last| more_useful(before_last, last));
+                return Err(Unanswered::OutOfTime(said.unwrap_or_else(|| out_of_time(target))));
             }
             let leave = match Leave::of(self.exchange, target, regardless, self.own_end()).await {
                 Ok(leave) => leave,
-                Err(NoLeave::Resting(rest)) if self.may_wait(rest, is_last, last.as_ref()) => {
+                Err(NoLeave::Resting(rest)) if self.waits_here(rest, is_last, last.as_ref()) => {
                     // Not all who wait come back at the same instant, and none after its time.
                     let until = Instant::from(rest.until);
                     let spread = retry.base.min(self.budget_ends.saturating_duration_since(until) / 2);
@@ -202,10 +266,11 @@ impl<'a> Failover<'a> {
                 }
                 // What it said itself tells more than that it rests since.
                 Err(no_leave) => {
-                    return Err(match (last, no_leave) {
+                    let said = last.map(|last| more_useful(before_last, last));
+                    return Err(match (said, no_leave) {
+                        (said, NoLeave::Resting(rest)) => self.rests(target, rest, said),
                         (Some(failure), _) | (None, NoLeave::Failed(failure)) => Unanswered::Failed(failure),
                         (None, NoLeave::ShutOut(failure)) => Unanswered::ShutOut(failure),
-                        (None, NoLeave::Resting(rest)) => Unanswered::Failed(self.resting(target, rest)),
                     });
                 }
             };
@@ -220,15 +285,18 @@ impl<'a> Failover<'a> {
                 }
                 Err(failure) => asking.failed(failure),
             };
+            if let Some(last) = last.take() {
+                before_last = Some(more_useful(before_last, last));
+            }
             if failure.outcome == Outcome::Timeout(Phase::Budget) {
-                return Err(Unanswered::OutOfTime(more_useful(last, failure)));
+                return Err(Unanswered::OutOfTime(more_useful(before_last, failure)));
             }
             match failure.outcome.disposition() {
                 Disposition::Retry if retries < retry.attempts && !failure.forbids_retry() => {
                     let backoff = retry.base.saturating_mul(1 << retries.min(16)).min(retry.cap);
                     let until = Instant::now() + backoff.mul_f64(fastrand::f64());
                     if until >= self.budget_ends {
-                        return Err(Unanswered::Failed(failure));
+                        return Err(Unanswered::Failed(more_useful(before_last, failure)));
                     }
                     retries += 1;
                     waited += self.wait(until).await;
@@ -242,11 +310,10 @@ impl<'a> Failover<'a> {
                     self.too_small = self.too_small.max(Some(window));
                     return Err(Unanswered::Failed(failure));
                 }
-                Disposition::Return
-                | Disposition::Retry
-                | Disposition::Wait
-                | Disposition::RotateKey
-                | Disposition::TryNext => return Err(Unanswered::Failed(failure)),
+                Disposition::Return => return Err(Unanswered::Failed(failure)),
+                Disposition::Retry | Disposition::Wait | Disposition::RotateKey | Disposition::TryNext => {
+                    return Err(Unanswered::Failed(more_useful(before_last, failure)));
+                }
             }
             last = Some(failure);
         }
@@ -261,14 +328,25 @@ impl<'a> Failover<'a> {
         }
     }
 
-    /// Whether the end of a rest is waited for: the provider named it, it fits, and nobody else could answer sooner.
-    fn may_wait(&self, rest: Rest, is_last: bool, own: Option<&Failure>) -> bool {
-        let until: Instant = rest.until.into();
-        if !rest.asked_for || until >= self.budget_ends {
-            return false;
-        }
-        let was_told = own.is_some_and(|failure| failure.rest().is_some());
-        is_last || (was_told && until <= Instant::now() + LONGEST_WAIT_BESIDE_OTHERS)
+    /// The end of a rest may be waited for: the provider named it, and it fits.
+    fn may_wait(&self, rest: Rest) -> bool {
+        rest.asked_for && Instant::from(rest.until) < self.budget_ends
+    }
+
+    /// Whether the end of a rest is waited for now: nobody else could answer sooner, or the target itself has just said when it
+    /// can. `said`: what it answered.
+    fn waits_here(&self, rest: Rest, is_last: bool, said: Option<&Failure>) -> bool {
+        let until = Instant::from(rest.until);
+        let was_told = said.is_some_and(|failure| failure.outcome == Outcome::RateLimited && failure.rest().is_some());
+        let is_soon = until <= Instant::now() + LONGEST_WAIT_BESIDE_OTHERS;
+        let is_first = self.later.iter().all(|(from, ..)| *from >= until);
+        self.may_wait(rest) && (is_last || (was_told && is_soon && is_first))
+    }
+
+    /// A target that rests and is not waited for now. `said`: what it answered, if it was asked.
+    fn rests(&self, target: &Target, rest: Rest, said: Option<Failure>) -> Unanswered {
+        let failure = said.unwrap_or_else(|| self.resting(target, rest));
+        if self.may_wait(rest) { Unanswered::Later(rest.until.into(), failure) } else { Unanswered::Failed(failure) }
     }
 
     /// Waits, and tells how long.

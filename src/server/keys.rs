@@ -49,6 +49,11 @@ impl KeyPools {
         Some(self.pool(provider)?.choose(model, now))
     }
 
+    /// The rest of `provider` for `model` while all its keys that are alive rest.
+    pub fn all_rest(&self, provider: &str, model: &str, now: Instant) -> Option<Rest> {
+        self.pool(provider)?.all_rest(model, now)
+    }
+
     /// A key is not used for a while: with one model, or with any.
     pub fn rest(&self, provider: &str, key: usize, model: Option<&str>, rest: Rest, now: Instant) {
         if let Some(mut pool) = self.pool(provider) {

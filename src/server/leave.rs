@@ -55,6 +55,13 @@ impl Leave {
     }
 }
 
+/// The rest that a target has now, by its breaker or because all its good keys rest; looked at only.
+pub fn rest_of(exchange: &Exchange, target: &Target) -> Option<Rest> {
+    let (provider, model, now) = (&target.provider.name, &target.model, Instant::now());
+    let condition = exchange.gateway.conditions.of(provider, model);
+    condition.refuses(now, exchange.snapshot.breaker).or_else(|| exchange.keys.all_rest(provider, model, now))
+}
+
 /// Tells of a breaker that changed its state.
 pub fn tell(exchange: &Exchange, target: &Target, change: Option<Change>) {
     if let Some(change) = change {
