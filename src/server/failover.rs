@@ -203,7 +203,11 @@ impl<'a> Failover<'a> {
                 // What it said itself tells more than that it rests since.
                 Err(no_leave) => {
                     return Err(match (last, no_leave) {
-                        (Some(failure), _) | (None, NoLeave::Failed(failure)) => Unanswered::Failed(failure),
+                        (Some(failure), _) => Unanswered::Failed(failure),
+                        (None, NoLeave::Failed(failure)) => {
+                            self.exchange.not_asked(target, Outcome::Resting, Duration::ZERO, &failure.error);
+                            Unanswered::Failed(failure)
+                        }
                         (None, NoLeave::ShutOut(failure)) => Unanswered::ShutOut(failure),
                         (None, NoLeave::Resting(rest)) => Unanswered::Failed(self.resting(target, rest)),
                     });
