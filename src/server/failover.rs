@@ -269,7 +269,11 @@ impl<'a> Failover<'a> {
                     let said = last.map(|last| more_useful(before_last, last));
                     return Err(match (said, no_leave) {
                         (said, NoLeave::Resting(rest)) => self.rests(target, rest, said),
-                        (Some(failure), _) | (None, NoLeave::Failed(failure)) => Unanswered::Failed(failure),
+                        (Some(failure), _) => Unanswered::Failed(failure),
+                        (None, NoLeave::Failed(failure)) => {
+                            self.exchange.not_asked(target, Outcome::Resting, Duration::ZERO, &failure.error);
+                            Unanswered::Failed(failure)
+                        }
                         (None, NoLeave::ShutOut(failure)) => Unanswered::ShutOut(failure),
                     });
                 }

@@ -93,7 +93,7 @@ async fn the_end_of_a_rest_within_the_budget_is_not_slept_over() {
     let throttled = Refusal::Throttled.reply(OpenAiChat).header("retry-after-ms", "300");
     let first = FaultServer::in_turn([throttled, whole(OpenAiChat, "m", "here")]).await;
     let retry = "[retry]\nbase = \"1h\"\ncap = \"1h\"\n";
-    let limits = deadlines("first", "budget = \"3s\"");
+    let limits = deadlines("first", "budget = \"1500ms\"");
     let gateway = Gateway::start(&format!("{retry}{}{limits}", provider("first", OpenAiChat, &first)));
     let told = tokio::time::timeout(LONG, ask(&gateway, OpenAiChat, "first/m", false)).await.expect("it oversleeps");
     told.answered_by("first/m");

@@ -320,6 +320,9 @@ async fn a_key_that_cannot_be_had_in_the_time_of_a_request_is_not_waited_for() {
         assert!(told.took < Duration::from_secs(6), "{told:?}");
         if model == "pair" {
             told.answered_by("second/n");
+            // Who should have answered is told.
+            assert_eq!(told.header("x-bifrost-fallback"), "first/m", "{told:?}");
+            assert_eq!(told.attempts(), ["first/m resting", "second/n ok"]);
         } else {
             let said = told.error()["message"].as_str().unwrap().to_owned();
             assert!(told.status >= 500 && said.contains("key of first"), "{told:?}");

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// How long each case waits for something, and far more than the gateway works.
-const WAIT: Duration = Duration::from_millis(900);
+const WAIT: Duration = Duration::from_millis(600);
 
 #[track_caller]
 fn check_micros(told: &str) {
