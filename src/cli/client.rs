@@ -4,6 +4,7 @@ use super::{Exit, Output};
 use crate::config::{Inputs, Snapshot, env};
 use crate::provider::{self, Deadlines};
 use crate::secret::Secret;
+use crate::server::TOKEN_FILE;
 use clap::Args;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use http::{Method, StatusCode};
@@ -16,9 +17,6 @@ use std::time::Duration;
 
 /// A short question (a list, a switch) is answered within this; a chat has the gateway's own deadlines.
 const SHORT: Duration = Duration::from_secs(30);
-
-/// The file in the state folder that holds the admin token.
-const TOKEN_FILE: &str = "admin-token";
 
 /// Asks for local-only mode, for this request.
 const LOCAL: HeaderName = HeaderName::from_static("x-bifrost-local");
