@@ -139,10 +139,7 @@ impl Gateway {
 
     /// Keys and tokens go to this machine and to the configured address, whatever `--url` says.
     fn is_ours(&self, snapshot: Option<&Snapshot>) -> bool {
-        let loopback = Url::parse(&self.base).is_ok_and(|url| {
-            let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-        });
+        let loopback = Url::parse(&self.base).is_ok_and(|url| provider::is_loopback(url.as_str()));
         loopback || snapshot.is_some_and(|snapshot| address(snapshot).is_ok_and(|address| address == self.base))
     }
 

@@ -31,8 +31,9 @@ pub static FORWARDED: [HeaderName; 6] = [
 ];
 
 /// The version that requests to Anthropic's dialect name when the client named none.
-const USUAL_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
-const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+pub const USUAL_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
+/// Which version of its API a request to Anthropic's dialect means.
+pub const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
 /// A target that answers.
 pub enum Live {
