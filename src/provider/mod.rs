@@ -36,8 +36,6 @@ pub struct ProviderRow {
     pub profile: Profile,
     /// Edits of a same-dialect request body, in order.
     pub edits: &'static [BodyEdit],
-    /// Headers sent with every request.
-    pub headers: &'static [(&'static str, &'static str)],
     /// Used only when the config names it: a local server whose default port may as well be somebody else's.
     pub opt_in: bool,
 }
@@ -429,7 +427,7 @@ impl ProviderRow {
             kind: self.kind,
             profile: self.profile,
             edits: self.edits.to_vec(),
-            headers: self.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            headers: Vec::new(),
             deadlines: if self.kind == ProviderKind::Local { Deadlines::LOCAL } else { Deadlines::CLOUD },
             limits: Limits::of(self.name),
             fallback: FallbackUse::Allowed,
