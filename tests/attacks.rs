@@ -60,6 +60,15 @@ async fn admin(gateway: &Gateway, path: &str) -> Value {
     serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
 }
 
+#[test]
+fn what_the_gateway_keeps_is_its_owners_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let gateway = Gateway::start("");
+    for (name, mode) in [("state/bifrost", 0o700), ("state/bifrost/admin-token", 0o600)] {
+        assert_eq!(gateway.file(name).metadata().unwrap().permissions().mode() & 0o777, mode, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn a_second_host_hides_no_foreign_name() {
     let gateway = Gateway::start("");

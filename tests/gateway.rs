@@ -63,6 +63,20 @@ async fn the_same_dialect_is_forwarded_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn the_version_that_the_client_names_is_the_one_that_anthropic_gets() {
+    let mut upstream = Upstream::start(|_| Reply::json(200, &json!({"type": "message", "content": []}))).await;
+    let gateway = Gateway::start(&format!("[providers.anthropic]\nbase_url = \"{}\"\n", upstream.url()));
+    let mut body = hello("claude-m");
+    body["max_tokens"] = json!(9);
+    for (named, sent) in [(Some("2026-11-01"), "2026-11-01"), (None, "2023-06-01")] {
+        let asked = gateway.post("/v1/messages", &body).header("x-api-key", "sk-ant-0123456789-0123456789");
+        let asked = named.into_iter().fold(asked, |asked, version| asked.header("anthropic-version", version));
+        assert_eq!(asked.send().await.unwrap().status(), 200);
+        assert_eq!(upstream.next("POST").await.headers["anthropic-version"], sent);
+    }
+}
+
+#[tokio::test]
 async fn another_dialect_is_translated_both_ways() {
     let mut upstream = answering(Reply::json(200, &completion("Hi"))).await;
     let gateway = Gateway::start(&config(&upstream, "openai_chat"));

@@ -4,6 +4,7 @@ use super::{Exit, Output};
 use crate::config::{Inputs, Snapshot, env};
 use crate::provider::{self, Deadlines};
 use crate::secret::Secret;
+use crate::server::TOKEN_FILE;
 use clap::Args;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use http::{Method, StatusCode};
@@ -16,9 +17,6 @@ use std::time::Duration;
 
 /// A short question (a list, a switch) is answered within this; a chat has the gateway's own deadlines.
 const SHORT: Duration = Duration::from_secs(30);
-
-/// The file in the state folder that holds the admin token.
-const TOKEN_FILE: &str = "admin-token";
 
 /// Asks for local-only mode, for this request.
 const LOCAL: HeaderName = HeaderName::from_static("x-bifrost-local");
@@ -141,10 +139,7 @@ impl Gateway {
 
     /// Keys and tokens go to this machine and to the configured address, whatever `--url` says.
     fn is_ours(&self, snapshot: Option<&Snapshot>) -> bool {
-        let loopback = Url::parse(&self.base).is_ok_and(|url| {
-            let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-        });
+        let loopback = Url::parse(&self.base).is_ok_and(|url| provider::is_loopback(url.as_str()));
         loopback || snapshot.is_some_and(|snapshot| address(snapshot).is_ok_and(|address| address == self.base))
     }
 

@@ -1,14 +1,13 @@
 //! `bifrost config`: check it, show it, describe it, begin it.
 
 use super::{Exit, Output};
-use crate::config::{ConfigError, File, Inputs, Problem, Snapshot};
+use crate::config::{ConfigError, File, Inputs, Problem, Snapshot, private_file};
 use crate::provider::{Provider, table};
 use crate::route::registry::Registry;
 use crate::secret::Availability;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::io::{self, ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -246,7 +245,7 @@ pub(super) fn init(inputs: &Inputs, output: &mut Output<'_>) -> io::Result<Exit>
         output.error("there is no home folder to write to; name a file with --config")?;
         return Ok(Exit::Failure);
     };
-    match write_new(&path) {
+    match private_file::create(&path, TEMPLATE.as_bytes()) {
         Ok(()) => {
             writeln!(output.out, "{}", path.display())?;
             Ok(Exit::Ok)
@@ -260,16 +259,4 @@ pub(super) fn init(inputs: &Inputs, output: &mut Output<'_>) -> io::Result<Exit>
             Ok(Exit::Failure)
         }
     }
-}
-
-/// Writes the template to a file that must not be there yet, for its owner only.
-fn write_new(path: &Path) -> io::Result<()> {
-    if let Some(folder) = path.parent().filter(|folder| *folder != PathBuf::new()) {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)?.write_all(TEMPLATE.as_bytes())
 }

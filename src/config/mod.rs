@@ -11,6 +11,7 @@ mod load;
 mod named_models;
 mod parse;
 mod paths;
+pub mod private_file;
 mod providers;
 mod show;
 mod snapshot;

@@ -9,7 +9,7 @@ use crate::chat::DialectId;
 use crate::dialect::Profile;
 use crate::provider::{
     Auth, BodyEdit, Deadlines, Endpoint, FallbackUse, Limits, MLX_LOCAL, ModelList, Provider, ProviderKey,
-    ProviderKind, ProviderRow, table, version,
+    ProviderKind, ProviderRow, is_loopback, table, version,
 };
 use indexmap::IndexMap;
 use reqwest::Url;
@@ -56,7 +56,7 @@ fn of_nothing(name: &str, table: &ProviderTable, url: &Url) -> Provider {
         DialectId::Anthropic => (Auth::XApiKey, ModelList::Anthropic, Profile::VENDOR, Vec::new()),
         DialectId::Gemini => (Auth::XGoogApiKey, ModelList::Gemini, Profile::VENDOR, Vec::new()),
     };
-    let kind = if is_loopback(url) { ProviderKind::Local } else { ProviderKind::Vendor };
+    let kind = if is_loopback(url.as_str()) { ProviderKind::Local } else { ProviderKind::Vendor };
     Provider {
         name: name.into(),
         endpoints: vec![Endpoint::new(dialect, url.as_str(), version(dialect))],
@@ -172,12 +172,6 @@ pub(super) fn url(path: &[&str], text: &str, secret: &str, findings: &mut Findin
     None
 }
 
-/// True for a literal loopback address or `localhost`, which is all that local-only mode may call.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 /// The endpoints with another URL, other dialects, or both. The URL takes the place of the first one's; those that stand
 /// beneath the first one's follow it, and those elsewhere are dropped, because nobody said that they moved.
 fn endpoints(from: Vec<Endpoint>, url: Option<&Url>, dialects: Option<Vec<DialectId>>) -> Vec<Endpoint> {
@@ -255,7 +249,7 @@ fn place(provider: &Provider, row: Option<&ProviderRow>, port: u16, findings: &m
     }
     for url in provider.endpoints.iter().filter_map(|endpoint| Url::parse(endpoint.base_url()).ok()) {
         let path = ["providers", name, "base_url"];
-        let loopback = is_loopback(&url);
+        let loopback = is_loopback(url.as_str());
         if provider.kind == ProviderKind::Local && !loopback {
             let hint = if name == MLX_LOCAL || row.is_none() { "" } else { ", or `kind = \"vendor\"`" };
             findings.wrong(

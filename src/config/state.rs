@@ -1,10 +1,10 @@
 //! What outlives a restart and is not declared: the run-time switch for local-only mode, one small file in the state
 //! folder. It can only make what is declared stricter.
 
-use super::Paths;
+use super::{Paths, private_file};
 use serde::{Deserialize, Serialize};
-use std::io::{self, ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 use tracing::error;
 
 /// The name of the switch's file in the state folder.
@@ -40,41 +40,17 @@ pub fn read_local_only(paths: &Paths) -> bool {
 pub fn write_local_only(paths: &Paths, on: bool) -> io::Result<()> {
     let missing = || io::Error::new(ErrorKind::NotFound, "there is no state folder; set HOME or BIFROST_STATE_DIR");
     let file = switch_file(paths).ok_or_else(missing)?;
-    create_private_folder(file.parent().unwrap_or(Path::new(".")))?;
-    let new = file.with_extension(format!("json.{}", std::process::id()));
-    let bytes = serde_json::to_vec(&Switch { local_only: on })?;
-    let written = write_private(&new, &bytes).and_then(|()| std::fs::rename(&new, &file));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&new);
-    }
-    written
+    private_file::replace(&file, &serde_json::to_vec(&Switch { local_only: on })?, true)
 }
 
 fn switch_file(paths: &Paths) -> Option<PathBuf> {
     paths.state.as_ref().map(|folder| folder.join(SWITCH_FILE))
 }
 
-fn create_private_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
-}
-
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn at(folder: &Path) -> Paths {
         Paths { state: Some(folder.to_owned()), ..Paths::default() }

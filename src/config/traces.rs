@@ -3,7 +3,8 @@
 use super::Traces;
 use super::build::Findings;
 use super::file::TracesTable;
-use super::providers::{OURS, is_loopback, url};
+use super::providers::{OURS, url};
+use crate::provider::is_loopback;
 use crate::secret::SecretRef;
 use reqwest::header::HeaderName;
 
@@ -20,7 +21,7 @@ pub(super) fn traces(table: TracesTable, port: u16, findings: &mut Findings<'_>)
     };
     let path = ["traces", "endpoint"];
     let url = url(&path, &endpoint, "headers", findings)?;
-    let is_local = is_loopback(&url);
+    let is_local = is_loopback(url.as_str());
     if is_local && port != 0 && url.port_or_known_default() == Some(port) {
         findings.wrong(&path, format!("port {port} is the gateway's own: it would call itself"));
     }

@@ -13,6 +13,7 @@ use http::Uri;
 use http::uri::InvalidUri;
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +36,6 @@ pub struct ProviderRow {
     pub profile: Profile,
     /// Edits of a same-dialect request body, in order.
     pub edits: &'static [BodyEdit],
-    /// Headers sent with every request.
-    pub headers: &'static [(&'static str, &'static str)],
     /// Used only when the config names it: a local server whose default port may as well be somebody else's.
     pub opt_in: bool,
 }
@@ -405,11 +404,14 @@ pub const MLX_LOCAL: &str = "mlx-local";
 
 /// True for the URL of a loopback address or of `localhost`.
 pub fn is_loopback(url: &str) -> bool {
-    let Ok(uri) = url.parse::<http::Uri>() else { return false };
-    let Some(host) = uri.host() else { return false };
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    url.parse::<Uri>().is_ok_and(|uri| uri.host().is_some_and(is_loopback_host))
+}
+
+/// True for a host that is on this machine by its very name: a literal loopback address, in brackets or without, or
+/// `localhost`. Nobody is asked about others.
+pub fn is_loopback_host(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 impl ProviderRow {
@@ -425,7 +427,7 @@ impl ProviderRow {
             kind: self.kind,
             profile: self.profile,
             edits: self.edits.to_vec(),
-            headers: self.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            headers: Vec::new(),
             deadlines: if self.kind == ProviderKind::Local { Deadlines::LOCAL } else { Deadlines::CLOUD },
             limits: Limits::of(self.name),
             fallback: FallbackUse::Allowed,

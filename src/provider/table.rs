@@ -58,7 +58,6 @@ const COMPATIBLE: ProviderRow = ProviderRow {
     kind: ProviderKind::Vendor,
     profile: Profile::COMPATIBLE,
     edits: &[BodyEdit::IncludeUsage],
-    headers: &[],
     opt_in: false,
 };
 
@@ -137,10 +136,6 @@ mod tests {
             }
             for name in row.key_env {
                 assert!(name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_'), "{name}");
-            }
-            for (name, value) in row.headers {
-                assert!(http::HeaderName::from_bytes(name.as_bytes()).is_ok(), "{name}");
-                assert!(http::HeaderValue::from_str(value).is_ok(), "{name}");
             }
         }
     }

@@ -10,6 +10,8 @@ pub const FORBIDDEN: Duration = Duration::from_secs(600);
 pub const USED_UP: Duration = Duration::from_secs(600);
 /// A key that was throttled without a word on how long rests for so long.
 pub const THROTTLED: Duration = Duration::from_secs(5);
+/// A key rests for so many models at a time: a provider may throttle names that are no model's, and clients can invent many.
+const MOST_RESTS: usize = 256;
 
 /// The keys of one provider.
 #[derive(Debug, Clone)]
@@ -91,6 +93,7 @@ impl KeyPool {
             Some(model) => {
                 // Nobody else removes rests that are over.
                 key.rests_for.retain(|_, rest| rest.until > now);
+                key.make_place(model);
                 let known = key.rests_for.entry(model.to_owned()).or_insert(rest);
                 *known = rest.max(*known);
             }
@@ -132,6 +135,15 @@ impl KeyPool {
 }
 
 impl Key {
+    /// Forgets the rest that ends first where one more would be too many.
+    fn make_place(&mut self, model: &str) {
+        if self.rests_for.len() < MOST_RESTS || self.rests_for.contains_key(model) {
+            return;
+        }
+        let first = self.rests_for.iter().min_by_key(|(_, rest)| rest.until).map(|(model, _)| model.clone());
+        first.map(|model| self.rests_for.remove(&model));
+    }
+
     fn rest(&self, model: &str, now: Instant) -> Option<Rest> {
         let of_model = self.rests_for.get(model).copied();
         self.rests.max(of_model).filter(|rest| rest.until > now)
@@ -183,6 +195,20 @@ mod tests {
         assert_eq!(pool.choose("m", now), Choice::Dead);
         pool.works(1);
         assert_eq!(pool.choose("m", now), Choice::Use(1));
+    }
+
+    #[test]
+    fn names_of_no_model_leave_no_more_rests_than_a_key_may_have() {
+        let (mut pool, now) = (KeyPool::new(vec![1]), Instant::now());
+        let rest = |seconds| Rest { until: now + Duration::from_secs(seconds), asked_for: true };
+        pool.rest(0, Some("last"), rest(90_000), now);
+        for index in 0..1_000 {
+            pool.rest(0, Some(&format!("m{index}")), rest(80_000 + index), now);
+        }
+        assert_eq!(pool.keys[0].rests_for.len(), MOST_RESTS);
+        assert_eq!(pool.choose("last", now), Choice::Rest(rest(90_000)), "the one that ends first makes place");
+        assert_eq!(pool.choose("m999", now), Choice::Rest(rest(80_999)));
+        assert_eq!(pool.choose("m0", now), Choice::Use(0));
     }
 
     #[test]

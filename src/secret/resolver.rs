@@ -106,6 +106,7 @@ impl Resolver {
             }
             SecretRef::File(_) | SecretRef::Keychain { .. } | SecretRef::Command(_) => {
                 let slot = self.slot(reference);
+                // Held over the look-up on purpose: who comes meanwhile waits for its result, and no program runs twice.
                 let mut known = slot.lock().await;
                 match &*known {
                     Some((_, Ok(secret))) => return Ok(secret.clone()),

@@ -2,7 +2,7 @@
 
 use super::{Gateway, Loaded, admission, gate, guard, planning, reply};
 use crate::chat::{ChatError, DialectId, ErrorKind};
-use crate::config::{Paths, state};
+use crate::config::{Paths, private_file, state};
 use crate::observe::ExchangeRecord;
 use crate::route::Condition;
 use crate::secret::Secret;
@@ -18,8 +18,7 @@ use http::header::{AUTHORIZATION, ORIGIN};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::info;
@@ -55,14 +54,7 @@ async fn owner_only(State(gateway): State<Arc<Gateway>>, request: Request, next:
 pub fn write_token(paths: &Paths) -> io::Result<Secret> {
     let token = Uuid::new_v4().simple().to_string();
     if let Some(folder) = &paths.state {
-        fs::create_dir_all(folder)?;
-        let unfinished = folder.join(format!(".{TOKEN_FILE}.{}", std::process::id()));
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        options.open(&unfinished)?.write_all(token.as_bytes())?;
-        fs::rename(&unfinished, folder.join(TOKEN_FILE))?;
+        private_file::replace(&folder.join(TOKEN_FILE), token.as_bytes(), false)?;
     }
     Ok(Secret::new(token))
 }

@@ -34,8 +34,9 @@ pub static FORWARDED: [HeaderName; 6] = [
 const MAX_REFUSAL: usize = 1024 * 1024;
 
 /// The version that requests to Anthropic's dialect name when the client named none.
-const USUAL_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
-const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+pub const USUAL_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
+/// Which version of its API a request to Anthropic's dialect means.
+pub const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 const OPENAI_ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
 const OPENAI_PROJECT: HeaderName = HeaderName::from_static("openai-project");
 

@@ -1,6 +1,7 @@
 //! Who may ask: local hosts, no foreign web page, JSON bodies, and API keys where they are configured.
 
 use crate::chat::{ChatError, ErrorKind};
+use crate::provider::is_loopback_host;
 use crate::secret::Secret;
 use crate::upstream::auth;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
@@ -54,7 +55,7 @@ pub fn check_source(rules: &Rules<'_>, uri: &Uri, headers: &HeaderMap) -> Result
 fn is_allowed_host(rules: &Rules<'_>, name: &str) -> bool {
     let bound =
         |address: &IpAddr| name.parse() == Ok(*address) || address.is_unspecified() && name.parse::<IpAddr>().is_ok();
-    is_local_name(name)
+    is_loopback_host(name)
         || rules.allowed_hosts.iter().any(|allowed| host_name(allowed).eq_ignore_ascii_case(name))
         || rules.bound.iter().any(bound)
 }
@@ -143,10 +144,6 @@ fn host_name(host: &str) -> &str {
         Some((name, port)) if !name.contains(':') && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     }
-}
-
-fn is_local_name(name: &str) -> bool {
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// A client's text as it may stand in an error: short, and without control characters.

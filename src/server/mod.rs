@@ -39,6 +39,7 @@ mod supervision;
 mod surroundings;
 mod traces;
 
+pub use admin::TOKEN_FILE;
 pub use listener::BindError;
 
 use crate::config::{ConfigError, Inputs, Snapshot, Watch, state};

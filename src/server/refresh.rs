@@ -2,6 +2,7 @@
 //! requests.
 
 use super::Gateway;
+use super::attempt::{ANTHROPIC_VERSION, USUAL_VERSION};
 use super::directory::now;
 use crate::config::Watch;
 use crate::provider::listing;
@@ -150,7 +151,7 @@ impl Gateway {
             Credential::Own(key).apply(provider.auth, &mut headers);
         }
         if provider.auth == Auth::XApiKey {
-            headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+            headers.insert(ANTHROPIC_VERSION, USUAL_VERSION);
         }
         if !body.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -237,6 +237,7 @@ impl Gateway {
             (look, _) => self.directory.local_answered(provider, Err(about(look))),
         }
         let port = address_of(provider).map(|(_, port)| port);
+        // Held over the look on purpose: it changes what is remembered of the look before, and nobody answers a request here.
         let (agent, holder) = self.supervision.surroundings.lock().await.look(&look, port).await;
         Observation { look, agent, holder, in_flight }
     }

@@ -1,7 +1,8 @@
 //! Two HTTP clients. The local one reaches loopback and nothing else; the cloud one does not exist in local-only mode.
 
-use super::connect::{CloudConnector, Connector, LoopbackConnector, loopback_addresses};
+use super::connect::{CloudConnector, Connector, LoopbackConnector};
 use super::origin::Origin;
+use crate::provider::is_loopback_host;
 use http::Uri;
 use http::uri::{Authority, Scheme};
 use std::collections::HashMap;
@@ -79,7 +80,7 @@ impl Clients {
         if let Some(known) = self.local.known(scheme, authority) {
             return Ok(known);
         }
-        if !loopback_addresses(authority.host()).is_empty() {
+        if is_loopback_host(authority.host()) {
             return self.local.learn(scheme, authority).ok_or_else(invalid);
         }
         let not_local = || LocalUrlError::NotLocal(authority.host().to_owned());

@@ -1,5 +1,6 @@
 //! How a connection is made: by the connector that reaches loopback and nothing else, or by the one of the cloud.
 
+use crate::provider::is_loopback_host;
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -112,14 +113,15 @@ fn plain(stream: TcpStream) -> io::Result<Connected> {
     Ok(Connected { io: Box::new(stream), http2: false, proxy: None })
 }
 
-/// The addresses of a host that is on this machine by its very name: a literal loopback address, or `localhost`. Empty for
-/// every other host.
-pub fn loopback_addresses(host: &str) -> Vec<IpAddr> {
-    let literal = host.trim_start_matches('[').trim_end_matches(']');
-    if literal.eq_ignore_ascii_case("localhost") {
-        return vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+/// The addresses of a host on this machine; none of any other.
+fn loopback_addresses(host: &str) -> Vec<IpAddr> {
+    if !is_loopback_host(host) {
+        return Vec::new();
     }
-    literal.parse().into_iter().filter(IpAddr::is_loopback).collect()
+    match host.trim_matches(['[', ']']).parse() {
+        Ok(literal) => vec![literal],
+        Err(_) => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+    }
 }
 
 /// Reaches the cloud: names from the system, certificates as the system trusts them, HTTP/2 where the server speaks it, and

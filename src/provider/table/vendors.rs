@@ -23,7 +23,6 @@ pub const ANTHROPIC: ProviderRow = ProviderRow {
     models: ModelList::Anthropic,
     profile: Profile::VENDOR,
     edits: &[],
-    headers: &[("anthropic-version", "2023-06-01")],
     ..COMPATIBLE
 };
 
