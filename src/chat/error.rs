@@ -39,6 +39,9 @@ pub enum ErrorKind {
     Internal,
 }
 
+/// The code of a quota that is used up for the one model that was asked, and for no other.
+pub const MODEL_QUOTA: &str = "model_quota_exceeded";
+
 /// A failure as a client may see it. Never holds a secret.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChatError {
