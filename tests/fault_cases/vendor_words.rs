@@ -122,3 +122,12 @@ async fn a_word_in_a_stream_counts_like_the_status_that_it_stands_for() {
         assert_eq!(attempts(OpenAiChat, event(OpenAiChat, "", &data), true).await, expected, "{kind}");
     }
 }
+
+#[tokio::test]
+async fn a_gemini_answer_of_nothing_but_token_counts_is_none() {
+    let body = json!({"usageMetadata": {"promptTokenCount": 3, "totalTokenCount": 3}, "modelVersion": "m"});
+    let empty = json!({"candidates": [], "usageMetadata": {"promptTokenCount": 3}});
+    for body in [body, empty] {
+        assert_eq!(attempts(Gemini, Reply::json(200, &body), false).await, thrice("upstream_fault"), "{body}");
+    }
+}
