@@ -131,3 +131,23 @@ async fn a_gemini_answer_of_nothing_but_token_counts_is_none() {
         assert_eq!(attempts(Gemini, Reply::json(200, &body), false).await, thrice("upstream_fault"), "{body}");
     }
 }
+
+#[tokio::test]
+async fn a_block_whose_beginning_cannot_be_read_is_not_lost() {
+    let delta = |kind: &str, field: &str, text: &str| {
+        let data = json!({"type": "content_block_delta", "index": 0, "delta": {"type": kind, field: text}});
+        format!("event: content_block_delta\ndata: {data}\n\n")
+    };
+    let start = r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[],"usage":{"input_tokens":3,"output_tokens":1}}}"#;
+    let reply = Stream::of(Anthropic, "m")
+        .raw(&format!("event: message_start\ndata: {start}\n\n"))
+        .raw("event: content_block_start\ndata: {\"type\":\"content_block_start\",\"ind\n\n")
+        .raw(&delta("text_delta", "text", "one"))
+        .text(" two")
+        .stop()
+        .marker()
+        .reply();
+    let first = FaultServer::always(reply).await;
+    let told = ask(&with_one(Anthropic, &first, ""), OpenAiChat, "first/m", true).await;
+    assert_eq!((told.content().as_str(), told.is_complete()), ("one two", true), "{told:?}");
+}
