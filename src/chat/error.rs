@@ -126,9 +126,9 @@ impl ErrorKind {
             408 | 504 => Self::Timeout,
             413 => Self::TooLarge,
             429 => Self::RateLimited,
-            499 => Self::Cancelled,
             503 | 529 => Self::Overloaded,
-            500..=599 => Self::Upstream,
+            // A provider that cancels has failed: our own client has not left.
+            499..=599 => Self::Upstream,
             _ => Self::InvalidRequest,
         }
     }

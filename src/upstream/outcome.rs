@@ -237,9 +237,11 @@ impl Outcome {
             ErrorKind::ContentFilter => Self::ContentFilter,
             // Who says so itself was reached.
             ErrorKind::Overloaded | ErrorKind::Unavailable => Self::Overloaded,
-            // A timeout that a provider tells of is a failure like any other; a silence of its is ours to notice.
-            ErrorKind::Upstream | ErrorKind::Internal | ErrorKind::Timeout => Self::UpstreamFault,
-            ErrorKind::Cancelled => Self::Cancelled,
+            // A provider that tells of a timeout, or that it cancelled, has failed; a silence and a client that left are
+            // ours to notice.
+            ErrorKind::Upstream | ErrorKind::Internal | ErrorKind::Timeout | ErrorKind::Cancelled => {
+                Self::UpstreamFault
+            }
         }
     }
 }
@@ -394,7 +396,7 @@ mod tests {
             (ErrorKind::Unavailable, Some(503), Outcome::Overloaded),
             (ErrorKind::Timeout, Some(504), Outcome::UpstreamFault),
             (ErrorKind::Timeout, None, Outcome::UpstreamFault),
-            (ErrorKind::Cancelled, None, Outcome::Cancelled),
+            (ErrorKind::Cancelled, Some(499), Outcome::UpstreamFault),
         ] {
             let error = ChatError { status, ..ChatError::new(kind, "") };
             assert_eq!(Outcome::from_error(&error), outcome, "{kind:?} {status:?}");

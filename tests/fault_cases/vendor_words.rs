@@ -151,3 +151,13 @@ async fn a_block_whose_beginning_cannot_be_read_is_not_lost() {
     let told = ask(&with_one(Anthropic, &first, ""), OpenAiChat, "first/m", true).await;
     assert_eq!((told.content().as_str(), told.is_complete()), ("one two", true), "{told:?}");
 }
+
+#[tokio::test]
+async fn a_provider_that_cancels_has_failed_and_nobody_left() {
+    let google = json!({"error": {"code": 499, "message": "The operation was cancelled.", "status": "CANCELLED"}});
+    for (dialect, body) in
+        [(Gemini, &google), (OpenAiChat, &json!({"error": {"message": "boom"}})), (Anthropic, &json!({}))]
+    {
+        assert_eq!(attempts(dialect, Reply::json(499, body), false).await, thrice("upstream_fault"), "{body}");
+    }
+}

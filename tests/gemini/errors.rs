@@ -43,6 +43,7 @@ fn googles_words_have_their_kind() {
         ),
         (429, "RESOURCE_EXHAUSTED", "Quota exceeded, limit: 0", none.clone(), ErrorKind::QuotaExceeded),
         (500, "INTERNAL", "oh", none.clone(), ErrorKind::Upstream),
+        (499, "CANCELLED", "The operation was cancelled.", none.clone(), ErrorKind::Upstream),
         (503, "UNAVAILABLE", "The model is overloaded.", none.clone(), ErrorKind::Overloaded),
         (504, "DEADLINE_EXCEEDED", "late", none, ErrorKind::Timeout),
     ] {

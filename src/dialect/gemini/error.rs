@@ -110,8 +110,7 @@ fn kind(status: Option<u16>, word: &str, reason: Option<&str>, message: &str, de
         }
         "UNAVAILABLE" => ErrorKind::Overloaded,
         "DEADLINE_EXCEEDED" => ErrorKind::Timeout,
-        "CANCELLED" => ErrorKind::Cancelled,
-        "INTERNAL" | "UNKNOWN" | "DATA_LOSS" | "ABORTED" => ErrorKind::Upstream,
+        "INTERNAL" | "UNKNOWN" | "DATA_LOSS" | "ABORTED" | "CANCELLED" => ErrorKind::Upstream,
         _ => status.map_or(ErrorKind::Upstream, ErrorKind::from_status),
     }
 }
