@@ -39,6 +39,9 @@ pub enum ErrorKind {
     Internal,
 }
 
+/// The code of a quota that is used up for the one model that was asked, and for no other.
+pub const MODEL_QUOTA: &str = "model_quota_exceeded";
+
 /// A failure as a client may see it. Never holds a secret.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChatError {
@@ -123,9 +126,9 @@ impl ErrorKind {
             408 | 504 => Self::Timeout,
             413 => Self::TooLarge,
             429 => Self::RateLimited,
-            499 => Self::Cancelled,
             503 | 529 => Self::Overloaded,
-            500..=599 => Self::Upstream,
+            // A provider that cancels has failed: our own client has not left.
+            499..=599 => Self::Upstream,
             _ => Self::InvalidRequest,
         }
     }

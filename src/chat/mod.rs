@@ -16,7 +16,7 @@ mod usage;
 
 pub use collect::Collector;
 pub use embedding::{EmbeddingInput, EmbeddingRequest, EmbeddingResponse, VectorEncoding};
-pub use error::{ChatError, ErrorKind};
+pub use error::{ChatError, ErrorKind, MODEL_QUOTA};
 pub use event::{BlockKind, Delta, Event};
 pub use loss::{Loss, LossKind, Losses};
 pub use request::{

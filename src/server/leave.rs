@@ -91,6 +91,9 @@ pub fn keep_key(exchange: &Exchange, target: &Target, key: usize, failure: &Fail
         KeyFate::RestsForModel if failure.outcome == Outcome::RateLimited => {
             (Some(&*target.model), Some(failure.rest().unwrap_or(THROTTLED)), true)
         }
+        KeyFate::RestsForModel if failure.outcome == Outcome::ModelQuota => {
+            (Some(&*target.model), Some(USED_UP), false)
+        }
         KeyFate::RestsForModel => (Some(&*target.model), Some(FORBIDDEN), false),
     };
     let provider = &*target.provider.name;

@@ -134,6 +134,7 @@ pub fn trial_of(failure: &Failure) -> Option<Trial> {
         | Outcome::Auth
         | Outcome::Forbidden
         | Outcome::Quota
+        | Outcome::ModelQuota
         | Outcome::Cancelled
         | Outcome::ContentFilter
         | Outcome::ContextTooLong

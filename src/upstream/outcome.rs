@@ -1,6 +1,6 @@
 //! What became of an attempt, and what follows from it: the table of docs/FAILOVER.md.
 
-use crate::chat::{ChatError, ErrorKind};
+use crate::chat::{ChatError, ErrorKind, MODEL_QUOTA};
 use http::HeaderMap;
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -21,6 +21,8 @@ pub enum Outcome {
     Forbidden,
     /// The account's quota or credit is used up.
     Quota,
+    /// The account's quota for this model is used up.
+    ModelQuota,
     /// Too many requests for now.
     RateLimited,
     /// It is overloaded.
@@ -115,7 +117,7 @@ impl Outcome {
             | Self::Timeout(Phase::Idle | Phase::Budget) => Disposition::Return,
             Self::Overloaded | Self::UpstreamFault | Self::Unreachable => Disposition::Retry,
             Self::RateLimited => Disposition::Wait,
-            Self::Auth | Self::Forbidden | Self::Quota => Disposition::RotateKey,
+            Self::Auth | Self::Forbidden | Self::Quota | Self::ModelQuota => Disposition::RotateKey,
             // Who was silent once is not asked again by the same request.
             Self::Timeout(Phase::Connect | Phase::FirstToken | Phase::WholeAnswer)
             | Self::NotOffered
@@ -130,7 +132,7 @@ impl Outcome {
         match self {
             Self::Auth => KeyFate::Dropped,
             Self::Quota => KeyFate::Rests,
-            Self::Forbidden | Self::RateLimited => KeyFate::RestsForModel,
+            Self::Forbidden | Self::ModelQuota | Self::RateLimited => KeyFate::RestsForModel,
             Self::Ok
             | Self::ClientFault
             | Self::Overloaded
@@ -155,6 +157,7 @@ impl Outcome {
             | Self::Auth
             | Self::Forbidden
             | Self::Quota
+            | Self::ModelQuota
             | Self::ContentFilter
             | Self::ContextTooLong
             | Self::ModelNotFound => Verdict::Alive,
@@ -183,7 +186,7 @@ impl Outcome {
             | Self::Ok => 6,
             Self::RateLimited => SAYS_WHEN,
             // The user can do something about the account.
-            Self::Quota => 4,
+            Self::Quota | Self::ModelQuota => 4,
             Self::Auth | Self::Forbidden => 3,
             Self::Overloaded | Self::UpstreamFault | Self::Timeout(_) => 2,
             Self::Unreachable | Self::NotOffered => 1,
@@ -200,6 +203,7 @@ impl Outcome {
             Self::Auth => "auth",
             Self::Forbidden => "forbidden",
             Self::Quota => "quota",
+            Self::ModelQuota => "model_quota",
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::UpstreamFault => "upstream_fault",
@@ -227,14 +231,17 @@ impl Outcome {
             ErrorKind::Permission => Self::Forbidden,
             ErrorKind::NotFound => Self::ModelNotFound,
             ErrorKind::RateLimited => Self::RateLimited,
+            ErrorKind::QuotaExceeded if error.code.as_deref() == Some(MODEL_QUOTA) => Self::ModelQuota,
             ErrorKind::QuotaExceeded => Self::Quota,
             ErrorKind::ContextTooLong => Self::ContextTooLong,
             ErrorKind::ContentFilter => Self::ContentFilter,
             // Who says so itself was reached.
             ErrorKind::Overloaded | ErrorKind::Unavailable => Self::Overloaded,
-            // A timeout that a provider tells of is a failure like any other; a silence of its is ours to notice.
-            ErrorKind::Upstream | ErrorKind::Internal | ErrorKind::Timeout => Self::UpstreamFault,
-            ErrorKind::Cancelled => Self::Cancelled,
+            // A provider that tells of a timeout, or that it cancelled, has failed; a silence and a client that left are
+            // ours to notice.
+            ErrorKind::Upstream | ErrorKind::Internal | ErrorKind::Timeout | ErrorKind::Cancelled => {
+                Self::UpstreamFault
+            }
         }
     }
 }
@@ -307,12 +314,13 @@ impl Failure {
 mod tests {
     use super::*;
 
-    const ALL: [Outcome; 18] = [
+    const ALL: [Outcome; 19] = [
         Outcome::Ok,
         Outcome::ClientFault,
         Outcome::Auth,
         Outcome::Forbidden,
         Outcome::Quota,
+        Outcome::ModelQuota,
         Outcome::RateLimited,
         Outcome::Overloaded,
         Outcome::UpstreamFault,
@@ -388,11 +396,13 @@ mod tests {
             (ErrorKind::Unavailable, Some(503), Outcome::Overloaded),
             (ErrorKind::Timeout, Some(504), Outcome::UpstreamFault),
             (ErrorKind::Timeout, None, Outcome::UpstreamFault),
-            (ErrorKind::Cancelled, None, Outcome::Cancelled),
+            (ErrorKind::Cancelled, Some(499), Outcome::UpstreamFault),
         ] {
             let error = ChatError { status, ..ChatError::new(kind, "") };
             assert_eq!(Outcome::from_error(&error), outcome, "{kind:?} {status:?}");
         }
+        let of_model = ChatError::new(ErrorKind::QuotaExceeded, "").with_code(MODEL_QUOTA);
+        assert_eq!(Outcome::from_error(&of_model), Outcome::ModelQuota);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use super::response::foreign_answer;
 use super::*;
-use bifrost::chat::{BlockKind, ChatError, Delta, ErrorKind, Signature, SignatureOrigin, StopReason, Usage};
+use bifrost::chat::{
+    BlockKind, ChatError, Delta, ErrorKind, ReasoningPart, Signature, SignatureOrigin, StopReason, Usage,
+};
 use proptest::prelude::*;
 
 const ADVISOR: &[u8] = include_bytes!("../fixtures/anthropic/advisor.sse");
@@ -139,7 +141,7 @@ fn what_cannot_be_read_is_skipped_and_the_rest_goes_on() {
         "data: {\"type\":\"content_bl\n\n",
         "data: {\"type\":\"brand_new_event\"}\n\n",
         "data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"he\"}}\n\n",
-        "data: {\"type\":\"content_block_delta\",\"index\":7,\"delta\":{\"type\":\"text_delta\",\"text\":\"x\"}}\n\n",
+        "data: {\"type\":\"content_block_delta\",\"index\":7,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"x\"}}\n\n",
         "data: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"llo\"}}\n\n",
         "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":2}}",
     );
@@ -158,6 +160,24 @@ fn an_event_whose_data_is_no_object_is_skipped() {
             assert!(matches!(events[0], Event::Skipped { .. }), "{name} {data}: {events:?}");
         }
     }
+}
+
+#[test]
+fn a_block_whose_beginning_cannot_be_read_begins_with_its_text() {
+    let stream = concat!(
+        "data: {\"type\":\"content_block_start\",\"index\":0,\"content_bl\n\n",
+        "data: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"thinking_delta\",\"thinking\":\"hm\"}}\n\n",
+        "data: {\"type\":\"content_block_stop\",\"index\":0}\n\n",
+        "data: {\"type\":\"content_block_start\",\"index\":1,\"content_block\":null}\n\n",
+        "data: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"text_delta\",\"text\":\"on\"}}\n\n",
+        "data: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"text_delta\",\"text\":\"e\"}}\n\n",
+        "data: {\"type\":\"content_block_delta\",\"index\":2,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"{\"}}\n\n",
+        "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n",
+    );
+    let events = decode(stream.as_bytes(), 8);
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::Skipped { .. })).count(), 3);
+    let thought = Part::Reasoning(ReasoningPart { text: "hm".into(), ..ReasoningPart::default() });
+    assert_eq!(collect(&events).candidates[0].parts, [thought, Part::text("one")]);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Several keys of one provider: what happens to one is not the others' fault.
 
-use crate::support::fault_client::{DIALECTS, LONG, PAIR, QUICK, ask, deadlines, provider, recorded, request, told};
+use crate::support::fault_client::{
+    DIALECTS, LONG, PAIR, QUICK, ask, deadlines, provider, question, recorded, request, told,
+};
 use crate::support::fault_replies::{Refusal, answer};
 use crate::support::fault_server::{Asked, FaultServer, Gate, Reply};
 use crate::support::gateway::Gateway;
-use bifrost::chat::DialectId::{self, OpenAiChat};
+use bifrost::chat::DialectId::{self, Gemini, OpenAiChat};
 use serde_json::json;
 use std::time::Duration;
 
@@ -181,6 +183,23 @@ async fn a_key_whose_quota_is_used_up_makes_place_for_the_next() {
         }
         assert_eq!(used(&first, "m"), "abb");
     }
+}
+
+#[tokio::test]
+async fn a_quota_that_counts_for_one_model_leaves_the_key_to_the_others() {
+    let used_up = |_: &str, model: &str| (model == "m").then(|| Refusal::UsedUp.reply(Gemini));
+    let first = server(Gemini, used_up).await;
+    let gateway = start(Gemini, &first, "\"env:KEY_A\"", "");
+    let (path, mut body) = question(Gemini, "first/m", false);
+    body["fallbacks"] = json!(["first/other"]);
+    for _ in 0..2 {
+        let told = told(Gemini, gateway.post(&path, &body)).await;
+        told.answered_by("first/other");
+        assert!(told.attempts()[0].starts_with("first/m "), "{told:?}");
+    }
+    assert_eq!((used(&first, "m").as_str(), used(&first, "other").as_str()), ("a", "aa"));
+    let told = ask(&gateway, Gemini, "first/m", false).await;
+    assert_eq!(told.status, 429, "{told:?}");
 }
 
 #[tokio::test]

@@ -122,3 +122,42 @@ async fn a_word_in_a_stream_counts_like_the_status_that_it_stands_for() {
         assert_eq!(attempts(OpenAiChat, event(OpenAiChat, "", &data), true).await, expected, "{kind}");
     }
 }
+
+#[tokio::test]
+async fn a_gemini_answer_of_nothing_but_token_counts_is_none() {
+    let body = json!({"usageMetadata": {"promptTokenCount": 3, "totalTokenCount": 3}, "modelVersion": "m"});
+    let empty = json!({"candidates": [], "usageMetadata": {"promptTokenCount": 3}});
+    for body in [body, empty] {
+        assert_eq!(attempts(Gemini, Reply::json(200, &body), false).await, thrice("upstream_fault"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_block_whose_beginning_cannot_be_read_is_not_lost() {
+    let delta = |kind: &str, field: &str, text: &str| {
+        let data = json!({"type": "content_block_delta", "index": 0, "delta": {"type": kind, field: text}});
+        format!("event: content_block_delta\ndata: {data}\n\n")
+    };
+    let start = r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[],"usage":{"input_tokens":3,"output_tokens":1}}}"#;
+    let reply = Stream::of(Anthropic, "m")
+        .raw(&format!("event: message_start\ndata: {start}\n\n"))
+        .raw("event: content_block_start\ndata: {\"type\":\"content_block_start\",\"ind\n\n")
+        .raw(&delta("text_delta", "text", "one"))
+        .text(" two")
+        .stop()
+        .marker()
+        .reply();
+    let first = FaultServer::always(reply).await;
+    let told = ask(&with_one(Anthropic, &first, ""), OpenAiChat, "first/m", true).await;
+    assert_eq!((told.content().as_str(), told.is_complete()), ("one two", true), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_provider_that_cancels_has_failed_and_nobody_left() {
+    let google = json!({"error": {"code": 499, "message": "The operation was cancelled.", "status": "CANCELLED"}});
+    for (dialect, body) in
+        [(Gemini, &google), (OpenAiChat, &json!({"error": {"message": "boom"}})), (Anthropic, &json!({}))]
+    {
+        assert_eq!(attempts(dialect, Reply::json(499, body), false).await, thrice("upstream_fault"), "{body}");
+    }
+}

@@ -1,5 +1,5 @@
 use super::*;
-use bifrost::chat::{ChatError, ErrorKind};
+use bifrost::chat::{ChatError, ErrorKind, MODEL_QUOTA};
 use serde_json::json;
 use std::time::Duration;
 
@@ -43,11 +43,34 @@ fn googles_words_have_their_kind() {
         ),
         (429, "RESOURCE_EXHAUSTED", "Quota exceeded, limit: 0", none.clone(), ErrorKind::QuotaExceeded),
         (500, "INTERNAL", "oh", none.clone(), ErrorKind::Upstream),
+        (499, "CANCELLED", "The operation was cancelled.", none.clone(), ErrorKind::Upstream),
         (503, "UNAVAILABLE", "The model is overloaded.", none.clone(), ErrorKind::Overloaded),
         (504, "DEADLINE_EXCEEDED", "late", none, ErrorKind::Timeout),
     ] {
         let read = error(status, word, message, details);
         assert_eq!((read.kind, read.status), (kind, Some(status)), "{word}: {message}");
+    }
+}
+
+#[test]
+fn a_quota_that_counts_for_each_model_is_told_from_one_of_the_key() {
+    let many = |ids: &[&str]| {
+        let violations: Vec<Value> = ids.iter().map(|id| json!({ "quotaId": id })).collect();
+        json!([{ "@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": violations }])
+    };
+    let (day, minute) = ("GenerateRequestsPerDayPerProjectPerModel-FreeTier", "InputTokensPerModelPerMinute-FreeTier");
+    let none = "Quota exceeded for metric: requests, limit: 0, model: gemini-3-pro";
+    for (message, ids, kind, of_model) in [
+        ("slow", vec![day], ErrorKind::QuotaExceeded, true),
+        (none, vec![minute, day], ErrorKind::QuotaExceeded, true),
+        (none, vec![minute], ErrorKind::QuotaExceeded, true),
+        ("slow", vec![day, "RequestsPerDayPerProject"], ErrorKind::QuotaExceeded, false),
+        ("Your prepayment credits are depleted.", vec![day], ErrorKind::QuotaExceeded, false),
+        (none, vec![], ErrorKind::QuotaExceeded, false),
+        ("slow", vec![minute], ErrorKind::RateLimited, false),
+    ] {
+        let read = error(429, "RESOURCE_EXHAUSTED", message, many(&ids));
+        assert_eq!((read.kind, read.code.as_deref() == Some(MODEL_QUOTA)), (kind, of_model), "{message}: {ids:?}");
     }
 }
 

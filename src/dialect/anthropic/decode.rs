@@ -278,11 +278,12 @@ impl Decoder {
     }
 
     fn block_delta(&mut self, at: u64, delta: Value, out: &mut Vec<Event>) -> Result<(), String> {
+        let mut fields = Fields::new(delta, "delta").map_err(said)?;
+        let kind = fields.required_string("type").map_err(said)?;
+        self.begin_unannounced(at, &kind, out);
         let Some(open) = self.open.get_mut(&at) else {
             return Err("a delta of a block that has not begun".to_owned());
         };
-        let mut fields = Fields::new(delta, "delta").map_err(said)?;
-        let kind = fields.required_string("type").map_err(said)?;
         if let Open::Foreign { value, input, .. } = open {
             match fields.string("partial_json").map_err(said)? {
                 Some(more) => input.push_str(&more),
@@ -356,6 +357,21 @@ impl Decoder {
             }
         };
         out.push(Event::Delta { index, delta: Delta::Signature(signature) });
+    }
+
+    /// A block whose `content_block_start` could not be read begins with its first text: its delta says what it is.
+    fn begin_unannounced(&mut self, at: u64, delta: &str, out: &mut Vec<Event>) {
+        if self.open.contains_key(&at) {
+            return;
+        }
+        let (kind, last) = match delta {
+            "text_delta" => (BlockKind::Text, &mut self.last_text),
+            "thinking_delta" => (BlockKind::Reasoning { id: None, summary: false }, &mut self.last_reasoning),
+            _ => return,
+        };
+        *last = Some(self.next);
+        let index = self.begin(kind, out);
+        self.open.insert(at, Open::Flowing { index });
     }
 
     fn begin(&mut self, kind: BlockKind, out: &mut Vec<Event>) -> usize {

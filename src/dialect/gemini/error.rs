@@ -1,7 +1,7 @@
 //! Google's error body: `{"error": {"code", "message", "status", "details"}}`, after `google.rpc.Status`
 //! (<https://cloud.google.com/apis/design/errors>).
 
-use crate::chat::{ChatError, ErrorKind};
+use crate::chat::{ChatError, ErrorKind, MODEL_QUOTA};
 use crate::dialect::google_details::{TYPE, detail, retry_after};
 use crate::dialect::named_status::named_status;
 use serde_json::{Map, Value, json};
@@ -44,9 +44,12 @@ pub(super) fn read(status: u16, body: &[u8]) -> ChatError {
     let status = if status >= 400 { Some(status) } else { in_body };
     let reason = detail(details, "ErrorInfo").and_then(|info| info.get("reason")).and_then(Value::as_str);
     let message = without_keys(message);
+    let kind = kind(status, word, reason, &message, details);
+    let of_model = kind == ErrorKind::QuotaExceeded && reason.is_none() && is_of_model(&message, details);
+    let code = if of_model { Some(MODEL_QUOTA) } else { reason.or(Some(word).filter(|word| !word.is_empty())) };
     ChatError {
-        kind: kind(status, word, reason, &message, details),
-        code: reason.map(str::to_owned).or_else(|| (!word.is_empty()).then(|| word.to_owned())),
+        kind,
+        code: code.map(str::to_owned),
         param: field_violation(details),
         status,
         retry_after: retry_after(details, &message),
@@ -102,26 +105,37 @@ fn kind(status: Option<u16>, word: &str, reason: Option<&str>, message: &str, de
         "UNAUTHENTICATED" => ErrorKind::Authentication,
         "NOT_FOUND" | "UNIMPLEMENTED" => ErrorKind::NotFound,
         "RESOURCE_EXHAUSTED" => {
-            let used_up = says(&["limit: 0", "credits are depleted", "spending cap", "billing account"]);
-            if used_up || is_daily_quota(details) { ErrorKind::QuotaExceeded } else { ErrorKind::RateLimited }
+            let used_up = says(&["limit: 0"]) || is_unpaid(message) || is_daily_quota(details);
+            if used_up { ErrorKind::QuotaExceeded } else { ErrorKind::RateLimited }
         }
         "UNAVAILABLE" => ErrorKind::Overloaded,
         "DEADLINE_EXCEEDED" => ErrorKind::Timeout,
-        "CANCELLED" => ErrorKind::Cancelled,
-        "INTERNAL" | "UNKNOWN" | "DATA_LOSS" | "ABORTED" => ErrorKind::Upstream,
+        "INTERNAL" | "UNKNOWN" | "DATA_LOSS" | "ABORTED" | "CANCELLED" => ErrorKind::Upstream,
         _ => status.map_or(ErrorKind::Upstream, ErrorKind::from_status),
     }
 }
 
+/// The account can pay for nothing more, whatever the model.
+fn is_unpaid(message: &str) -> bool {
+    let lower = message.to_ascii_lowercase();
+    ["credits are depleted", "spending cap", "billing account"].iter().any(|word| lower.contains(word))
+}
+
 /// A quota of the day (or longer) will not come back while a client waits; one of the minute will.
 fn is_daily_quota(details: Option<&Value>) -> bool {
+    quota_ids(details).any(|id| id.contains("PerDay") || id.contains("PerMonth"))
+}
+
+/// Every quota that was hit counts for each model by itself: others may still be asked with the same key.
+fn is_of_model(message: &str, details: Option<&Value>) -> bool {
+    let mut ids = quota_ids(details).peekable();
+    !is_unpaid(message) && ids.peek().is_some() && ids.all(|id| id.contains("PerModel"))
+}
+
+fn quota_ids(details: Option<&Value>) -> impl Iterator<Item = &str> {
     let violations = detail(details, "QuotaFailure").and_then(|failure| failure.get("violations"));
-    violations.and_then(Value::as_array).is_some_and(|list| {
-        list.iter().any(|violation| {
-            let id = violation.get("quotaId").and_then(Value::as_str).unwrap_or_default();
-            id.contains("PerDay") || id.contains("PerMonth")
-        })
-    })
+    let violations = violations.and_then(Value::as_array).into_iter().flatten();
+    violations.map(|violation| violation.get("quotaId").and_then(Value::as_str).unwrap_or_default())
 }
 
 fn field_violation(details: Option<&Value>) -> Option<String> {

@@ -26,15 +26,13 @@ pub(super) fn read(body: &[u8]) -> Result<Response, ChatError> {
         events.iter().for_each(|event| collector.push(event));
         return collector.finish();
     }
-    match Fields::of(value) {
-        Some(fields) if fields.has("candidates") || fields.has("promptFeedback") || fields.has("usageMetadata") => {
-            Ok(read_fields(fields))
-        }
-        _ => Err(ChatError::new(
-            ErrorKind::Upstream,
-            "the provider's answer is no GenerateContentResponse: it has neither candidates nor promptFeedback",
-        )),
-    }
+    let response = Fields::of(value).map(read_fields).filter(|response| !response.candidates.is_empty());
+    // A prompt that was blocked counts as a candidate; token counts alone do not.
+    response.ok_or_else(|| {
+        let message =
+            "the provider's answer is no GenerateContentResponse: it has neither candidates nor promptFeedback";
+        ChatError::new(ErrorKind::Upstream, message)
+    })
 }
 
 fn read_fields(mut fields: Fields) -> Response {
