@@ -32,6 +32,8 @@ pub static FORWARDED: [HeaderName; 6] = [
 
 /// So much of an error answer is read, in bytes: its status says what follows, and the rest is for people.
 const MAX_REFUSAL: usize = 1024 * 1024;
+/// The body of an error answer is waited for so long.
+const REFUSAL_TIME: Duration = Duration::from_secs(2);
 
 /// The version that requests to Anthropic's dialect name when the client named none.
 pub const USUAL_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
@@ -364,7 +366,8 @@ async fn refusal(ingress: DialectId, provider: &Provider, dialect: DialectId, an
         return Failure::from_error(ChatError::new(ErrorKind::Upstream, message).with_code("upstream_redirect"));
     }
     let headers = answer.headers;
-    let body = match answer.body.beginning(MAX_REFUSAL, limit.at, limit.phase).await {
+    let ends = limit.at.min(Instant::now() + REFUSAL_TIME);
+    let body = match answer.body.beginning(MAX_REFUSAL, ends).await {
         Ok(body) => body,
         Err(failure) => return failure,
     };
@@ -377,6 +380,7 @@ async fn refusal(ingress: DialectId, provider: &Provider, dialect: DialectId, an
     if &*provider.name == MLX_LOCAL
         && status == 500
         && content_type(&headers).is_some_and(|kind| kind.starts_with("text/plain"))
+        && matches!(body.trim_ascii(), b"" | b"Internal Server Error")
     {
         // vllm-mlx says so of input that it did not expect; of its own failures it says more.
         error.kind = ErrorKind::InvalidRequest;

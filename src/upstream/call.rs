@@ -207,19 +207,21 @@ impl AnswerBody {
         Ok(pieces.join())
     }
 
-    /// Its first `limit` bytes. What is longer is not read to its end, and the connection closes.
+    /// Its first `limit` bytes, or as many as come until `deadline` or the end of the connection. What is longer is not read to
+    /// its end, and the connection closes.
     ///
     /// # Errors
-    /// As [`AnswerBody::chunk`].
-    pub async fn beginning(mut self, limit: usize, deadline: Instant, phase: Phase) -> Result<Bytes, Failure> {
+    /// Local-only mode was switched on.
+    pub async fn beginning(mut self, limit: usize, deadline: Instant) -> Result<Bytes, Failure> {
         let mut pieces = Pieces::default();
-        while let Some(mut piece) = self.chunk(deadline, phase).await? {
-            let room = limit - pieces.bytes();
-            let is_cut = piece.len() > room;
-            piece.truncate(room);
-            pieces.push(piece);
-            if is_cut {
-                break;
+        while pieces.bytes() < limit {
+            match self.chunk(deadline, Phase::WholeAnswer).await {
+                Ok(Some(mut piece)) => {
+                    piece.truncate(limit - pieces.bytes());
+                    pieces.push(piece);
+                }
+                Err(failure) if failure.outcome == Outcome::Cancelled => return Err(failure),
+                Ok(None) | Err(_) => break,
             }
         }
         Ok(pieces.join())

@@ -1,8 +1,9 @@
 //! Prompts that do not fit, and prompts that nobody is to answer.
 
-use crate::support::fault_client::{DIALECTS, ask, question, told, with_one, with_two};
+use crate::support::fault_client::{DIALECTS, LONG, QUICK, ask, question, told, with_one, with_two};
 use crate::support::fault_replies::{Refusal, Stream, answer};
-use crate::support::fault_server::FaultServer;
+use crate::support::fault_server::{FaultServer, Reply, Step};
+use crate::support::gateway::Gateway;
 use bifrost::chat::DialectId::{Anthropic, Gemini, OpenAiChat};
 use serde_json::json;
 
@@ -140,4 +141,37 @@ async fn an_error_in_the_place_of_an_answer_counts_like_the_status_that_it_names
         told.answered_by("first/m");
         assert_eq!(told.attempts(), ["first/m overloaded", "first/m ok"]);
     }
+}
+
+/// The head of an error answer that never has its whole body.
+fn cut_head(status: &str, headers: &str) -> Step {
+    let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: 500\r\n\r\n");
+    Step::Raw(format!("{head}{{\"error\":{{\"mess").into())
+}
+
+#[tokio::test]
+async fn the_status_of_an_error_answer_counts_though_its_body_is_cut_or_stalls() {
+    for end in [Step::Close, Step::Reset, Step::Silence] {
+        let throttled = Reply::nothing_but([cut_head("429 Too Many Requests", "retry-after: 60\r\n"), end.clone()]);
+        let first = FaultServer::always(throttled).await;
+        let second = FaultServer::always(answer(OpenAiChat, "n", false, "there")).await;
+        let told = ask(&with_two(OpenAiChat, &first, &second, ""), OpenAiChat, "pair", false).await;
+        told.answered_by("second/n");
+        assert_eq!((told.attempts()[0].as_str(), first.count()), ("first/m rate_limited", 1), "{end:?}");
+        assert!(told.took < LONG, "{told:?}");
+
+        let wrong = FaultServer::always(Reply::nothing_but([cut_head("400 Bad Request", ""), end.clone()])).await;
+        let told = ask(&with_one(OpenAiChat, &wrong, ""), OpenAiChat, "first/m", false).await;
+        assert_eq!((told.status, wrong.count()), (400, 1), "{end:?}: {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_500_of_the_local_server_that_has_a_reason_is_its_own_failure() {
+    let reason = "unable to swap model, timed out";
+    let local = FaultServer::always(Reply::whole(500, "text/plain", reason)).await;
+    let gateway = Gateway::start(&format!("{QUICK}[providers.mlx-local]\nbase_url = \"{}\"\n", local.url()));
+    let told = ask(&gateway, OpenAiChat, "mlx-local/org/m", false).await;
+    assert_eq!(told.attempts(), ["mlx-local/org/m upstream_fault"; 3], "{told:?}");
+    assert!(told.error()["message"].as_str().unwrap().contains(reason), "{told:?}");
 }
