@@ -390,10 +390,10 @@ async fn local_only_is_refused_while_its_provider_is_switched_off() {
 async fn a_program_that_hangs_keeps_no_other_list_waiting() {
     let (mut upstream, config) = there(hi).await;
     let hanging = "[providers.hanging]\nbase_url = \"http://127.0.0.1:9\"\nkey = \"cmd:/bin/sleep 60\"\n";
-    let began = Instant::now();
-    let _gateway = start(&format!("{hanging}{config}"));
+    let gateway = start(&format!("{hanging}{config}"));
     upstream.next("GET").await;
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let log = gateway.log();
+    assert!(!log.contains("its key could not be had"), "the program was waited for: {log}");
 }
 
 #[tokio::test]
@@ -403,7 +403,8 @@ async fn a_provider_that_a_reload_adds_is_asked_for_its_models_at_once() {
     let began = Instant::now();
     assert_eq!(reload(&gateway, &config).await, 200);
     upstream.next("GET").await;
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    // Lists are looked through unasked every 15 s.
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
