@@ -301,6 +301,9 @@ async fn a_full_queue_is_a_429_in_the_clients_dialect() {
     held.answer();
     slow.next().await.answer();
     assert_eq!((answer(first).await.status, answer(second).await.status), (200, 200));
+    let operations = || async { sum(&metrics(&gateway).await, "gen_ai_client_operation_duration_seconds_count") };
+    until(|| async { operations().await >= 2.0 }).await;
+    assert!(operations().await < 3.0, "who found no place was no operation of a model");
 }
 
 #[tokio::test]

@@ -135,7 +135,15 @@ pub struct AttemptRecord {
     pub error: Option<String>,
 }
 
+/// The outcomes of a target that was not called: it has no such operation, rests, or had no place.
+const PASSED_OVER: [&str; 3] = ["not_offered", "resting", "busy"];
+
 impl AttemptRecord {
+    /// The target was called.
+    pub(super) fn was_called(&self) -> bool {
+        !PASSED_OVER.contains(&self.outcome)
+    }
+
     /// True if both asked the same target.
     pub(super) fn is_same_target(&self, other: &Self) -> bool {
         self.provider == other.provider && self.model == other.model
@@ -278,6 +286,11 @@ impl ExchangeRecord {
     /// How many of the attempts asked a target again.
     pub fn retries(&self) -> u64 {
         self.attempts.iter().filter(|attempt| attempt.retry).count() as u64
+    }
+
+    /// The last attempt that was a call.
+    pub fn last_call(&self) -> Option<&AttemptRecord> {
+        self.attempts.iter().rev().find(|attempt| attempt.was_called())
     }
 
     /// The time of a whole stream after its first content, per token after the first: as the conventions count

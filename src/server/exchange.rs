@@ -387,7 +387,7 @@ impl Drop for Exchange {
         record.trace = self.trace(record.local_only);
         if record.provider.is_none() {
             let knows = |asked: &AttemptRecord| self.gateway.knows(&self.snapshot, &asked.provider, &asked.model);
-            record.known_model = record.attempts.last().is_some_and(knows);
+            record.known_model = record.last_call().is_some_and(knows);
         }
         let finished = std::mem::replace(&mut *record.0, Arc::clone(&GONE));
         drop(record);

@@ -82,7 +82,7 @@ impl Metrics {
             self.families.overhead.observe(overhead.as_secs_f64());
         }
         // An exchange that reached no provider is no operation of a model.
-        let asked = record.provider.as_ref().or_else(|| record.attempts.last().map(|attempt| &attempt.provider));
+        let asked = record.provider.as_ref().or_else(|| record.last_call().map(|attempt| &attempt.provider));
         let series = asked.map(|provider| self.series.of(record, provider, |model| self.names_of(provider, model)));
         self.attempts(record, series.as_deref());
         if let Some(series) = series {

@@ -70,7 +70,7 @@ impl AllSeries {
         provider: &Arc<str>,
         names: impl FnOnce(Option<&str>) -> TargetNames,
     ) -> Arc<Series> {
-        let asked = || record.attempts.last().map(|attempt| &attempt.model);
+        let asked = || record.last_call().map(|attempt| &attempt.model);
         let model = record.model.as_ref().or_else(asked).filter(|_| record.known_model);
         let known = &self.0[record.operation as usize];
         let of_provider = known.read().unwrap_or_else(PoisonError::into_inner);

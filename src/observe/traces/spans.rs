@@ -39,11 +39,7 @@ pub(super) fn encode(records: &[Arc<ExchangeRecord>]) -> Vec<u8> {
 
 /// How many spans the exchange is told in.
 pub(super) fn count(record: &ExchangeRecord) -> u64 {
-    1 + record.attempts.iter().filter(|attempt| was_called(attempt)).count() as u64
-}
-
-fn was_called(attempt: &AttemptRecord) -> bool {
-    !PASSED_OVER.contains(&attempt.outcome)
+    1 + record.attempts.iter().filter(|attempt| attempt.was_called()).count() as u64
 }
 
 #[derive(Default)]
@@ -78,12 +74,12 @@ fn of_exchange(record: &ExchangeRecord, trace: &TraceContext) -> Vec<Span> {
         events: record
             .attempts
             .iter()
-            .filter(|attempt| !was_called(attempt))
+            .filter(|attempt| !attempt.was_called())
             .map(|it| passed_over(record, it))
             .collect(),
         status: record.error_type().map(|_| Status { code: StatusCode::Error.into() }),
     };
-    let attempts = record.attempts.iter().filter(|attempt| was_called(attempt)).map(|attempt| {
+    let attempts = record.attempts.iter().filter(|attempt| attempt.was_called()).map(|attempt| {
         let start = record.started + attempt.began;
         // An attempt is settled at the first content of its stream, and goes on to the end of it.
         let streams = record.stream && attempt.outcome == OK;
@@ -107,8 +103,6 @@ fn of_exchange(record: &ExchangeRecord, trace: &TraceContext) -> Vec<Span> {
 
 /// The outcome of an attempt that answered.
 const OK: &str = "ok";
-/// The outcomes of a target that was not called: it has no such operation, rests, or had no place.
-const PASSED_OVER: [&str; 3] = ["not_offered", "resting", "busy"];
 
 fn passed_over(record: &ExchangeRecord, attempt: &AttemptRecord) -> SpanEvent {
     let mut attributes = Attributes::default();
