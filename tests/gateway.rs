@@ -37,6 +37,16 @@ async fn answering(reply: Reply) -> Upstream {
     .await
 }
 
+/// The same of Google's, with the model `gemini-9-flash`.
+async fn answering_gemini(reply: Reply) -> Upstream {
+    let mut reply = Some(reply);
+    Upstream::start(move |seen| match seen.method.as_str() {
+        "GET" => Reply::gemini_models(&["gemini-9-flash"]),
+        _ => reply.take().unwrap_or_else(|| Reply::json(500, &json!({"error": {"message": "asked twice"}}))),
+    })
+    .await
+}
+
 async fn streaming() -> (Stream, Upstream) {
     let (stream, reply) = Reply::events();
     (stream, answering(reply).await)
@@ -159,6 +169,26 @@ async fn a_gemini_provider_lists_its_models_and_streams_to_an_openai_client() {
         (seen.path.as_str(), seen.query.as_str()),
         ("/v1beta/models/gemini-9-flash:streamGenerateContent", "alt=sse")
     );
+}
+
+/// Claude Code takes the last block for the answer, and Google signs the end of a text with a part of no characters.
+#[tokio::test]
+async fn an_answer_of_geminis_ends_with_its_text_for_an_anthropic_client() {
+    let part = |part: Value, stop: Value| json!({"candidates": [{"content": {"role": "model", "parts": [part]}, "finishReason": stop}]});
+    let (said, signed) = (
+        part(json!({"text": "Hi"}), Value::Null),
+        part(json!({"text": "", "thoughtSignature": "CiQB"}), json!("STOP")),
+    );
+    let reply = Reply::bytes(200, "text/event-stream", format!("data: {said}\n\ndata: {signed}\n\n"));
+    let upstream = answering_gemini(reply).await;
+    let gateway = Gateway::start(&config(&upstream, "gemini"));
+    let mut body = hello("there/gemini-9-flash");
+    body["stream"] = json!(true);
+    body["max_tokens"] = json!(9);
+    let answer = gateway.post("/v1/messages", &body).send().await.unwrap();
+    let said = text(&answer.bytes().await.unwrap());
+    assert!(said.contains("\"text\":\"Hi\"") && said.contains("message_stop"), "{said}");
+    assert!(!said.contains("redacted_thinking"), "{said}");
 }
 
 #[tokio::test]
