@@ -253,3 +253,37 @@ async fn a_secret_is_in_no_output() {
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
+
+/// The shipped row called `name`, at `upstream`.
+fn row(name: &str, upstream: &Upstream) -> String {
+    format!("[providers.{name}]\nbase_url = \"{}\"\nkey = \"sk-of-{name}\"\n", upstream.url())
+}
+
+/// An upstream that lists `models` and answers every chat with `reply`.
+async fn always(models: &'static [&'static str], reply: Value) -> Upstream {
+    Upstream::start(move |seen| match seen.method.as_str() {
+        "GET" => Reply::models(models),
+        _ => Reply::json(200, &reply),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_model_that_is_known_not_to_reason_is_not_asked_to() {
+    let mut upstream = always(&["gpt-4o", "gpt-5"], completion("Hi")).await;
+    let gateway = Gateway::start(&row("openai", &upstream));
+    for (model, effort, loss) in
+        [("gpt-4o", Value::Null, "reasoning=dropped"), ("gpt-5", json!("low"), "temperature=dropped")]
+    {
+        let mut body = hello(model);
+        body["max_tokens"] = json!(9_000);
+        body["temperature"] = json!(0.5);
+        body["thinking"] = json!({"type": "adaptive"});
+        body["output_config"] = json!({"effort": "low"});
+        let answer = gateway.post("/v1/messages", &body).send().await.unwrap();
+        let told = answer.headers()["x-bifrost-loss"].to_str().unwrap();
+        assert_eq!((answer.status().as_u16(), told), (200, loss));
+        let sent = upstream.next("POST").await.json();
+        assert_eq!((&sent["model"], &sent["reasoning_effort"]), (&json!(model), &effort));
+    }
+}

@@ -146,7 +146,7 @@ async fn chat(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Liv
     let provider = &target.provider;
     let endpoint = provider.endpoint_for(exchange.ingress);
     let mut losses = Losses::new();
-    let body = prepare(exchange, provider, endpoint, &target.model, &mut losses).map_err(Failure::from_error)?;
+    let body = prepare(exchange, target, endpoint, &mut losses).map_err(Failure::from_error)?;
     let sent = Instant::now();
     let limit = terms.limit(exchange.stream, body.reasons, sent);
     let url = endpoint.chat_url(&target.model, exchange.stream);
@@ -212,11 +212,11 @@ fn is_of_clients_header(error: &ChatError, sent: &HeaderMap, clients: &HeaderMap
 
 fn prepare(
     exchange: &Exchange,
-    provider: &Provider,
+    target: &Target,
     endpoint: &Endpoint,
-    model: &str,
     losses: &mut Losses,
 ) -> Result<Spliced, ChatError> {
+    let (provider, model) = (&target.provider, &*target.model);
     if endpoint.dialect == exchange.ingress {
         if &*provider.name == MLX_LOCAL {
             // It would answer some bad input with a 500; the client hears of it here, in its own dialect.
@@ -231,6 +231,13 @@ fn prepare(
     request.include_usage = exchange.stream && provider.edits.contains(&BodyEdit::IncludeUsage);
     exchange.gateway.signatures.recall(&mut request, origin_of(endpoint.dialect));
     note_stop(&request, provider, losses);
+    if request.reasoning.is_some() && exchange.gateway.facts(&exchange.snapshot, target).reasoning == Some(false) {
+        // Such a model refuses to be asked (gpt-4o does), and has nothing to switch off.
+        if asks_for_reasoning(&request) {
+            losses.dropped("reasoning");
+        }
+        request.reasoning = None;
+    }
     let reasons = asks_for_reasoning(&request);
     let bytes = dialect::get(endpoint.dialect).write_request(&request, &provider.profile, losses);
     Ok(Spliced { bytes: Bytes::from(bytes), hide_usage: false, reasons })
