@@ -287,3 +287,56 @@ async fn a_model_that_is_known_not_to_reason_is_not_asked_to() {
         assert_eq!((&sent["model"], &sent["reasoning_effort"]), (&json!(model), &effort));
     }
 }
+
+/// OpenAI's reasoning models answer 400 to the older name, and all of its models take the newer one.
+#[tokio::test]
+async fn openai_hears_of_a_limit_under_the_name_that_all_of_its_models_take() {
+    let mut upstream = always(&["gpt-5"], completion("Hi")).await;
+    let gateway = Gateway::start(&row("openai", &upstream));
+    for (path, said) in [
+        ("/v1/chat/completions", json!({"max_tokens": 9})),
+        ("/v1/chat/completions", json!({"max_tokens": 7, "max_completion_tokens": 9})),
+        ("/v1/messages", json!({"max_tokens": 9})),
+    ] {
+        let mut body = hello("gpt-5");
+        body.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+        assert_eq!(gateway.post(path, &body).send().await.unwrap().status(), 200);
+        let sent = upstream.next("POST").await.json();
+        assert_eq!((&sent["max_completion_tokens"], &sent["max_tokens"]), (&json!(9), &Value::Null), "{path} {said}");
+    }
+}
+
+/// An answer of Anthropic's.
+fn message(content: &str) -> Value {
+    json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn",
+        "content": [{"type": "text", "text": content}], "usage": {"input_tokens": 3, "output_tokens": 2},
+    })
+}
+
+/// The second turn of a tool loop of Anthropic's; `dropped`: without the thinking of the first.
+fn tool_loop(model: &str, dropped: bool) -> Value {
+    let thinking = json!({"type": "thinking", "thinking": "hm", "signature": "EqQB"});
+    let call = json!({"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}});
+    let said = if dropped { json!([call]) } else { json!([thinking, call]) };
+    json!({"model": model, "max_tokens": 8_000, "messages": [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": said},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "4"}]},
+    ]})
+}
+
+/// What a provider's row edits in OpenAI's bodies is nothing for those of another dialect that it speaks.
+#[tokio::test]
+async fn the_edits_of_one_dialect_leave_the_bodies_of_another_alone() {
+    let mut upstream = always(&["m"], message("Hi")).await;
+    let there = format!(
+        "[providers.there]\nbase_url = \"{}\"\ndialect = [\"openai_chat\", \"anthropic\"]\nkind = \"vendor\"\nedits = [\"max_completion_tokens_name\", \"include_usage\"]\n",
+        upstream.url()
+    );
+    let gateway = Gateway::start(&there);
+    let body = r#"{"model":"there/m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"Hello"}]}"#;
+    gateway.post_bytes("/v1/messages", body).send().await.unwrap();
+    let seen = upstream.next("POST").await;
+    assert_eq!(std::str::from_utf8(&seen.body).unwrap(), body.replace("there/m", "m"));
+}
