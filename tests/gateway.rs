@@ -340,3 +340,18 @@ async fn the_edits_of_one_dialect_leave_the_bodies_of_another_alone() {
     let seen = upstream.next("POST").await;
     assert_eq!(std::str::from_utf8(&seen.body).unwrap(), body.replace("there/m", "m"));
 }
+
+/// Claude Code drops its thinking where the answer names another model than it asked for (a class, `provider/model`).
+#[tokio::test]
+async fn a_tool_loop_whose_thinking_the_client_dropped_goes_on_without_it() {
+    let mut upstream = always(&["claude-sonnet-4-5"], message("Hi")).await;
+    let gateway = Gateway::start(&row("anthropic", &upstream));
+    for (dropped, thinking, loss) in [(true, "disabled", "thinking=dropped"), (false, "enabled", "")] {
+        let mut body = tool_loop("anthropic/claude-sonnet-4-5", dropped);
+        body["thinking"] = json!({"type": "enabled", "budget_tokens": 2_000});
+        let answer = gateway.post("/v1/messages", &body).send().await.unwrap();
+        let told = answer.headers().get("x-bifrost-loss").map_or("", |value| value.to_str().unwrap());
+        assert_eq!((answer.status().as_u16(), told), (200, loss));
+        assert_eq!(upstream.next("POST").await.json()["thinking"]["type"], thinking);
+    }
+}

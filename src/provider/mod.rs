@@ -117,6 +117,8 @@ pub enum BodyEdit {
     DeveloperAsSystem,
     /// Reasoning is asked for by `chat_template_kwargs.enable_thinking`.
     ThinkingSwitch,
+    /// `thinking` is asked of a Claude in the form that it takes.
+    ThinkingForm,
 }
 
 impl BodyEdit {
@@ -129,6 +131,7 @@ impl BodyEdit {
             | Self::IncludeUsage
             | Self::DeveloperAsSystem
             | Self::ThinkingSwitch => DialectId::OpenAiChat,
+            Self::ThinkingForm => DialectId::Anthropic,
         }
     }
 }

@@ -24,7 +24,7 @@ pub const ANTHROPIC: ProviderRow = ProviderRow {
     key_env: &["ANTHROPIC_API_KEY"],
     models: ModelList::Anthropic,
     profile: Profile::VENDOR,
-    edits: &[],
+    edits: &[BodyEdit::ThinkingForm],
     headers: &[("anthropic-version", "2023-06-01")],
     ..COMPATIBLE
 };
