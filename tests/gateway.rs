@@ -355,3 +355,38 @@ async fn a_tool_loop_whose_thinking_the_client_dropped_goes_on_without_it() {
         assert_eq!(upstream.next("POST").await.json()["thinking"]["type"], thinking);
     }
 }
+
+#[tokio::test]
+async fn a_claude_is_asked_to_think_in_the_form_that_it_takes() {
+    let mut upstream = always(&["claude-haiku-4-5", "claude-opus-4-5", "claude-opus-4-8"], message("Hi")).await;
+    let gateway = Gateway::start(&row("anthropic", &upstream));
+    let adaptive = json!({"type": "adaptive", "display": "summarized"});
+    let budget = json!({"type": "enabled", "budget_tokens": 2_000});
+    let low = json!({"effort": "low"});
+    let as_budget = json!({"type": "enabled", "display": "summarized", "budget_tokens": 2_048});
+    for (model, thinking, sent, config, loss) in [
+        ("claude-haiku-4-5", &adaptive, &as_budget, &Value::Null, "thinking=approximated"),
+        ("claude-opus-4-5", &adaptive, &as_budget, &low, "thinking=approximated"),
+        ("claude-opus-4-8", &budget, &json!({"type": "adaptive"}), &low, "thinking.budget_tokens=approximated"),
+        ("claude-opus-4-8", &adaptive, &adaptive, &low, ""),
+        ("claude-haiku-4-5", &Value::Null, &Value::Null, &Value::Null, "output_config.effort=dropped"),
+    ] {
+        let mut body = hello(model);
+        body["max_tokens"] = json!(8_000);
+        body["output_config"] = low.clone();
+        if !thinking.is_null() {
+            body["thinking"] = thinking.clone();
+        }
+        let answer = gateway.post("/v1/messages", &body).send().await.unwrap();
+        let told = answer.headers().get("x-bifrost-loss").map_or("", |value| value.to_str().unwrap());
+        assert_eq!((answer.status().as_u16(), told), (200, loss), "{model}");
+        let asked = upstream.next("POST").await.json();
+        assert_eq!((&asked["thinking"], &asked["output_config"]), (sent, config), "{model}");
+    }
+    // What would be refused beside a budget: a loop without thinking, no room.
+    let mut body = tool_loop("claude-haiku-4-5", true);
+    body["thinking"] = adaptive.clone();
+    let answer = gateway.post("/v1/messages", &body).send().await.unwrap();
+    assert_eq!(answer.headers()["x-bifrost-loss"], "thinking=dropped");
+    assert_eq!(upstream.next("POST").await.json()["thinking"], json!({"type": "disabled"}));
+}

@@ -117,7 +117,7 @@ pub enum BodyEdit {
     DeveloperAsSystem,
     /// Reasoning is asked for by `chat_template_kwargs.enable_thinking`.
     ThinkingSwitch,
-    /// `thinking` is asked of a Claude in the form that it takes.
+    /// `thinking` and the effort are asked of a Claude in the form that it takes.
     ThinkingForm,
 }
 
