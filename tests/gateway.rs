@@ -390,3 +390,33 @@ async fn a_claude_is_asked_to_think_in_the_form_that_it_takes() {
     assert_eq!(answer.headers()["x-bifrost-loss"], "thinking=dropped");
     assert_eq!(upstream.next("POST").await.json()["thinking"], json!({"type": "disabled"}));
 }
+
+/// DeepSeek answers 400 to a turn of a tool loop whose reasoning does not come back; Claude Code and Gemini CLI drop it.
+#[tokio::test]
+async fn reasoning_that_the_client_dropped_goes_back_to_who_wants_it() {
+    let delta = json!({
+        "reasoning_content": "hm", "tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+    });
+    let choices = json!([{"index": 0, "delta": delta, "finish_reason": "tool_calls"}]);
+    let chunk = json!({"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": choices});
+    let stream = format!("data: {chunk}\n\ndata: [DONE]\n\n");
+    let mut upstream = Upstream::start(move |seen| match seen.method.as_str() {
+        "GET" => Reply::models(&["m"]),
+        _ => Reply::bytes(200, "text/event-stream", stream.clone()),
+    })
+    .await;
+    let gateway = Gateway::start(&(row("deepseek", &upstream) + "dialect = \"openai_chat\"\n"));
+    let tools = json!([{"name": "f", "input_schema": {"type": "object"}}]);
+    let mut first = hello("m");
+    let mut second = tool_loop("m", true);
+    second["messages"][1]["content"][0]["id"] = json!("call_1");
+    second["messages"][2]["content"][0]["tool_use_id"] = json!("call_1");
+    for body in [&mut first, &mut second] {
+        body["tools"] = tools.clone();
+        body["max_tokens"] = json!(9);
+        body["stream"] = json!(true);
+        gateway.post("/v1/messages", body).send().await.unwrap().bytes().await.unwrap();
+    }
+    upstream.next("POST").await;
+    assert_eq!(upstream.next("POST").await.json()["messages"][1]["reasoning_content"], "hm");
+}
