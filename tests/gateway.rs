@@ -420,3 +420,20 @@ async fn reasoning_that_the_client_dropped_goes_back_to_who_wants_it() {
     upstream.next("POST").await;
     assert_eq!(upstream.next("POST").await.json()["messages"][1]["reasoning_content"], "hm");
 }
+
+/// AI SDK's provider for Google leaves `models/` out where the model's name has a slash.
+#[tokio::test]
+async fn a_gemini_call_may_leave_models_out_of_its_path() {
+    let mut upstream = always(&["m"], completion("Hi")).await;
+    let gateway = Gateway::start(&config(&upstream, "openai_chat"));
+    let body = json!({"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]});
+    let answer = gateway.post("/v1beta/there/m:generateContent", &body).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(upstream.next("POST").await.json()["model"], "m");
+    for request in [gateway.get("/v1beta/there/m:generateContent"), gateway.post("/v1beta/nothing", &body)] {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 404);
+        assert!(text(&answer.bytes().await.unwrap()).contains("has no route"));
+    }
+}
+
