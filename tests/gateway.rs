@@ -437,3 +437,25 @@ async fn a_gemini_call_may_leave_models_out_of_its_path() {
     }
 }
 
+/// Gemini CLI counts the result of a tool by itself, and Anthropic refuses one without its call.
+#[tokio::test]
+async fn a_count_that_another_dialect_refuses_is_estimated() {
+    let refusal = json!({"type": "error", "error": {"type": "invalid_request_error", "message": "messages.0: unexpected `tool_use_id`"}});
+    let upstream = Upstream::start(move |seen| match seen.method.as_str() {
+        "GET" => Reply::models(&["claude-sonnet-4-5"]),
+        _ => Reply::json(400, &refusal),
+    })
+    .await;
+    let gateway = Gateway::start(&row("anthropic", &upstream));
+    let result = json!({"functionResponse": {"name": "f", "response": {"output": "four"}}});
+    let body = json!({"contents": [{"role": "user", "parts": [result]}]});
+    let answer = gateway.post("/v1beta/models/claude-sonnet-4-5:countTokens", &body).send().await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["x-bifrost-loss"]),
+        (200, &"input_tokens=approximated".parse().unwrap())
+    );
+    assert_eq!(serde_json::from_slice::<Value>(&answer.bytes().await.unwrap()).unwrap()["totalTokens"], 1);
+    // Of a bad count in its own dialect the client hears.
+    let answer = gateway.post("/v1/messages/count_tokens", &hello("claude-sonnet-4-5")).send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+}
