@@ -17,9 +17,11 @@ fuzz_target!(|data: &[u8]| {
     let mut changes = object.edit();
     changes.remove("fallbacks");
     edits::max_tokens_name(&object, &mut changes);
+    edits::max_completion_tokens_name(&object, &mut changes);
     edits::stop_as_list(&object, &mut changes);
     edits::developer_as_system(&object, &mut changes);
     edits::thinking_switch(&object, &mut changes, &mut Losses::new());
+    anthropic::edits::thinking_form(&object, "claude-sonnet-4-5", &mut changes, &mut Losses::new());
     usage_chunk::ask(&object, &mut changes);
     for body in stripped.into_iter().flatten().chain([changes.apply()]) {
         assert!(Object::scan(&body).is_ok(), "{}", String::from_utf8_lossy(&body));

@@ -99,12 +99,15 @@ pub enum ProviderKind {
     Aggregator,
 }
 
-/// One edit of a same-dialect request body; everything else stays byte for byte.
+/// One edit of a same-dialect request body; everything else stays byte for byte. Each is of one dialect, and left out in
+/// the others that a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BodyEdit {
     /// `max_completion_tokens` is called `max_tokens` (an existing `max_tokens` wins).
     MaxTokensName,
+    /// `max_tokens` is called `max_completion_tokens` (an existing `max_completion_tokens` wins).
+    MaxCompletionTokensName,
     /// A `stop` string becomes a list of one.
     StopAsList,
     /// Streams are asked for their usage, and the extra chunk is taken out again if the client did not ask.
@@ -113,6 +116,23 @@ pub enum BodyEdit {
     DeveloperAsSystem,
     /// Reasoning is asked for by `chat_template_kwargs.enable_thinking`.
     ThinkingSwitch,
+    /// `thinking` and the effort are asked of a Claude in the form that it takes.
+    ThinkingForm,
+}
+
+impl BodyEdit {
+    /// The dialect whose bodies it edits.
+    pub const fn dialect(self) -> DialectId {
+        match self {
+            Self::MaxTokensName
+            | Self::MaxCompletionTokensName
+            | Self::StopAsList
+            | Self::IncludeUsage
+            | Self::DeveloperAsSystem
+            | Self::ThinkingSwitch => DialectId::OpenAiChat,
+            Self::ThinkingForm => DialectId::Anthropic,
+        }
+    }
 }
 
 /// A provider as it is used: a row with what the config says over it.

@@ -169,6 +169,8 @@ mod tests {
         for row in ROWS {
             let renames = row.edits.contains(&BodyEdit::MaxTokensName);
             assert!(!renames || row.profile.token_limit == TokenLimitField::MaxTokens, "{}", row.name);
+            let renames = row.edits.contains(&BodyEdit::MaxCompletionTokensName);
+            assert!(!renames || row.profile.token_limit == TokenLimitField::MaxCompletionTokens, "{}", row.name);
             assert_eq!(row.edits.contains(&BodyEdit::StopAsList), row.profile.stop_list_only, "{}", row.name);
             let demotes = row.edits.contains(&BodyEdit::DeveloperAsSystem);
             assert!(!demotes || !row.profile.developer_role, "{}", row.name);

@@ -260,7 +260,7 @@ impl Delivery {
     fn end(&mut self) {
         if let Source::Relay(mut relay) = std::mem::replace(&mut self.source, Source::Ended) {
             if let Some(answer) = relay.take_collected() {
-                self.exchange.gateway.signatures.learn(&answer);
+                self.exchange.learn(&answer);
             }
             let seen = relay.seen();
             self.exchange.record().skipped = seen.skipped as u64;

@@ -5,7 +5,7 @@ use super::relay::{Relay, RelayOptions};
 use super::splice::{self, Spliced};
 use super::{count_tokens, directory, embeddings};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Response, SignatureOrigin, Usage};
-use crate::dialect::{self, StreamOptions};
+use crate::dialect::{self, ReasoningStyle, StreamOptions};
 use crate::observe::{Event, Operation};
 use crate::provider::{BodyEdit, Deadlines, Endpoint, MLX_LOCAL, Provider};
 use crate::route::Target;
@@ -152,7 +152,7 @@ async fn chat(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Liv
     let provider = &target.provider;
     let endpoint = provider.endpoint_for(exchange.ingress);
     let mut losses = Losses::new();
-    let body = prepare(exchange, provider, endpoint, &target.model, &mut losses).map_err(Failure::from_error)?;
+    let body = prepare(exchange, target, endpoint, &mut losses).map_err(Failure::from_error)?;
     let sent = Instant::now();
     let limit = terms.limit(exchange.stream, body.reasons, sent);
     let url = endpoint.chat_url(&target.model, exchange.stream);
@@ -218,11 +218,11 @@ fn is_of_clients_header(error: &ChatError, sent: &HeaderMap, clients: &HeaderMap
 
 fn prepare(
     exchange: &Exchange,
-    provider: &Provider,
+    target: &Target,
     endpoint: &Endpoint,
-    model: &str,
     losses: &mut Losses,
 ) -> Result<Spliced, ChatError> {
+    let (provider, model) = (&target.provider, &*target.model);
     if endpoint.dialect == exchange.ingress {
         if &*provider.name == MLX_LOCAL {
             // It would answer some bad input with a 500; the client hears of it here, in its own dialect.
@@ -235,8 +235,15 @@ fn prepare(
     model.clone_into(&mut request.model);
     // Where usage must be asked for, the gateway wants it; the client sees it only if its dialect or its request says so.
     request.include_usage = exchange.stream && provider.edits.contains(&BodyEdit::IncludeUsage);
-    exchange.gateway.signatures.recall(&mut request, origin_of(endpoint.dialect));
+    exchange.gateway.signatures.recall(&mut request, provider, verified(endpoint.dialect, provider));
     note_stop(&request, provider, losses);
+    if request.reasoning.is_some() && exchange.gateway.facts(&exchange.snapshot, target).reasoning == Some(false) {
+        // Such a model refuses to be asked (gpt-4o does), and has nothing to switch off.
+        if asks_for_reasoning(&request) {
+            losses.dropped("reasoning");
+        }
+        request.reasoning = None;
+    }
     let reasons = asks_for_reasoning(&request);
     let bytes = dialect::get(endpoint.dialect).write_request(&request, &provider.profile, losses);
     Ok(Spliced { bytes: Bytes::from(bytes), hide_usage: false, reasons })
@@ -330,7 +337,7 @@ async fn whole(
     let usage = response.usage;
     facts.model.clone_from(&response.model);
     if endpoint.dialect != exchange.ingress {
-        exchange.gateway.signatures.learn(&response);
+        exchange.gateway.signatures.learn(&response, &target.provider);
         // Not every dialect names and dates its answers; clients of those that do expect it.
         response.id.get_or_insert_with(|| exchange.id.to_string());
         response.created.get_or_insert_with(directory::now);
@@ -424,12 +431,13 @@ fn asks_for_reasoning(request: &Request) -> bool {
     request.reasoning.as_ref().is_some_and(|reasoning| reasoning.mode != crate::chat::ReasoningMode::Off)
 }
 
-/// Whose proofs a provider of `dialect` can verify.
-fn origin_of(dialect: DialectId) -> SignatureOrigin {
+/// Whose proofs `provider` can verify in `dialect`; `None` where it hands them to whoever made them.
+fn verified(dialect: DialectId, provider: &Provider) -> Option<SignatureOrigin> {
     match dialect {
-        DialectId::OpenAiChat => SignatureOrigin::Unknown,
-        DialectId::Anthropic => SignatureOrigin::Anthropic,
-        DialectId::Gemini => SignatureOrigin::Gemini,
+        DialectId::OpenAiChat if provider.profile.reasoning == ReasoningStyle::Object => None,
+        DialectId::OpenAiChat => Some(SignatureOrigin::Unknown),
+        DialectId::Anthropic => Some(SignatureOrigin::Anthropic),
+        DialectId::Gemini => Some(SignatureOrigin::Gemini),
     }
 }
 

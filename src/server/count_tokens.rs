@@ -3,7 +3,7 @@
 use super::attempt::{AnswerFacts, Live, Terms, Whole, ask, no_answer};
 use super::exchange::Exchange;
 use super::splice::with_model;
-use crate::chat::{ChatError, DialectId, Losses, Part, Request};
+use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Part, Request};
 use crate::dialect::{anthropic, gemini};
 use crate::observe::Operation;
 use crate::route::Target;
@@ -45,8 +45,15 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     };
     let sent = Instant::now();
     let limit = terms.limit(false, false, sent);
-    let answer =
-        ask(exchange, &target.provider, endpoint, Uri::try_from(endpoint.url(&path)), body, terms, limit).await?;
+    let url = Uri::try_from(endpoint.url(&path));
+    let answer = match ask(exchange, &target.provider, endpoint, url, body, terms, limit).await {
+        // Clients count pieces of a conversation too (Gemini CLI a lone result of a tool), which other dialects refuse.
+        Err(failure) if !same && failure.error.kind == ErrorKind::InvalidRequest => {
+            let facts = AnswerFacts { received: Instant::now(), sent, ..estimated(failure.error.status) };
+            return guess(exchange, facts);
+        }
+        answer => answer?,
+    };
     let (status, headers) = (Some(answer.status.as_u16()), answer.headers);
     let body = answer.body.whole(limit.at, limit.phase).await?;
     let facts = Box::new(AnswerFacts { status, headers, losses, model: None, received: Instant::now(), sent });
@@ -72,17 +79,25 @@ fn request(exchange: &Exchange) -> Result<Request, ChatError> {
 /// # Errors
 /// The request could not be read.
 pub fn estimate(exchange: &Exchange, target: &Target) -> Result<Live, Failure> {
+    let live = guess(exchange, estimated(None))?;
+    exchange.answered(target, live.facts(), None);
+    Ok(live)
+}
+
+/// What is known of an answer that is an estimate. `status`: that of who was asked before.
+fn estimated(status: Option<u16>) -> AnswerFacts {
+    let mut losses = Losses::new();
+    losses.approximated("input_tokens");
+    let now = Instant::now();
+    AnswerFacts { status, headers: HeaderMap::new(), losses, model: None, received: now, sent: now }
+}
+
+fn guess(exchange: &Exchange, facts: AnswerFacts) -> Result<Live, Failure> {
     let request = request(exchange).map_err(Failure::from_error)?;
     let texts = request.messages.iter().flat_map(|message| &message.parts).map(text_length).sum::<usize>();
     let tools = request.tools.iter().map(|tool| format!("{tool:?}").len()).sum::<usize>();
     let tokens = (texts + tools).div_ceil(BYTES_PER_TOKEN).max(1) as u64;
-    let mut losses = Losses::new();
-    losses.approximated("input_tokens");
-    let now = Instant::now();
-    let headers = HeaderMap::new();
-    let facts = Box::new(AnswerFacts { status: None, headers, losses, model: None, received: now, sent: now });
-    exchange.answered(target, &facts, None);
-    Ok(Live::Whole(Whole { body: written(exchange.ingress, tokens), facts, usage: None }))
+    Ok(Live::Whole(Whole { body: written(exchange.ingress, tokens), facts: Box::new(facts), usage: None }))
 }
 
 fn text_length(part: &Part) -> usize {

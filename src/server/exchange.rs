@@ -4,7 +4,7 @@ use super::asking::Answering;
 use super::attempt::{AnswerFacts, FORWARDED};
 use super::keys::KeyPools;
 use super::{Gateway, Loaded, gate, reply};
-use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Usage};
+use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Response, Usage};
 use crate::config::Snapshot;
 use crate::config::classes::Priority;
 use crate::dialect::{self, StreamOptions, UrlHints};
@@ -348,6 +348,15 @@ impl Exchange {
         record.first_token = self.stream.then(|| facts.received.duration_since(self.started));
         record.overhead = Some(own);
         record.status = 200;
+    }
+
+    /// Remembers of a streamed answer what its provider will want back.
+    pub fn learn(&self, answer: &Response) {
+        let name = self.record().provider.clone();
+        let provider = self.snapshot.providers.iter().find(|provider| Some(&provider.name) == name.as_ref());
+        if let Some(provider) = provider {
+            self.gateway.signatures.learn(answer, provider);
+        }
     }
 
     /// Writes down the end of an answer.

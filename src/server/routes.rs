@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use hyper::body::Incoming;
 use std::sync::Arc;
@@ -111,13 +111,14 @@ fn anthropic_models() -> Router<Arc<Gateway>> {
     openai_models()
 }
 
+/// AI SDK's provider for Google leaves `models/` out where the model's name has a slash.
 fn gemini() -> Router<Arc<Gateway>> {
-    Router::new().route("/models", get(list_models)).route("/models/{*call}", get(one_model).post(gemini_call))
+    models_of_every_dialect().route("/{*call}", any(gemini_call))
 }
 
 /// `/v1/models` is OpenAI's and Anthropic's list, and the newest google-genai calls models there.
 fn models_of_every_dialect() -> Router<Arc<Gateway>> {
-    gemini()
+    Router::new().route("/models", get(list_models)).route("/models/{*call}", get(one_model).post(gemini_call))
 }
 
 async fn openai_chat(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
@@ -156,8 +157,10 @@ async fn gemini_call(
     path: OriginalPath,
     mut request: Request,
 ) -> Response {
-    let parsed =
-        call.rsplit_once(':').and_then(|(model, method)| Some((model.to_owned(), GeminiMethod::parse(method)?)));
+    let parsed = call
+        .rsplit_once(':')
+        .filter(|_| request.method() == Method::POST)
+        .and_then(|(model, method)| Some((model.to_owned(), GeminiMethod::parse(method)?)));
     let Some((model, method)) = parsed else {
         return unknown_route(request.method().clone(), path, request.headers().clone()).await;
     };

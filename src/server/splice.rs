@@ -51,12 +51,14 @@ pub fn splice(
     }
     changes.remove("fallbacks");
     let mut hide_usage = false;
-    for edit in &provider.edits {
+    for edit in provider.edits.iter().filter(|edit| edit.dialect() == exchange.ingress) {
         match edit {
             BodyEdit::MaxTokensName => edits::max_tokens_name(&object, &mut changes),
+            BodyEdit::MaxCompletionTokensName => edits::max_completion_tokens_name(&object, &mut changes),
             BodyEdit::StopAsList => edits::stop_as_list(&object, &mut changes),
             BodyEdit::DeveloperAsSystem => edits::developer_as_system(&object, &mut changes),
             BodyEdit::ThinkingSwitch => edits::thinking_switch(&object, &mut changes, losses),
+            BodyEdit::ThinkingForm => anthropic::edits::thinking_form(&object, model, &mut changes, losses),
             BodyEdit::IncludeUsage if exchange.stream => hide_usage = usage_chunk::ask(&object, &mut changes),
             BodyEdit::IncludeUsage => {}
         }

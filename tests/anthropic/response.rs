@@ -50,20 +50,45 @@ pub(crate) fn foreign_answer() -> Response {
     }
 }
 
+/// What of [`foreign_answer`] a client hands back: nobody asks for the proof of a text.
+pub(crate) fn handed_back() -> Response {
+    let mut response = Response { created: None, ..foreign_answer() };
+    let parts = &mut response.candidates[0].parts;
+    parts.retain(|part| !matches!(part, Part::Text { text, .. } if text.is_empty()));
+    for part in parts {
+        if let Part::Text { signature, .. } = part {
+            *signature = None;
+        }
+    }
+    response
+}
+
 #[test]
-fn an_answer_of_another_vendor_can_be_handed_back_without_loss() {
-    let response = foreign_answer();
+fn an_answer_of_another_vendor_can_be_handed_back() {
     let mut losses = Losses::new();
-    let body = Anthropic.write_response(&response, &mut losses);
-    assert_eq!(losses.to_string(), "");
+    let body = Anthropic.write_response(&foreign_answer(), &mut losses);
+    assert_eq!(losses.to_string(), "reasoning.signature=dropped");
     let value: Value = serde_json::from_slice(&body).unwrap();
     insta::assert_snapshot!(format!("{value:#}"));
-    let again = Anthropic.parse_response(&body).unwrap();
-    assert_eq!(again, Response { created: None, ..response.clone() });
+    assert_eq!(Anthropic.parse_response(&body).unwrap(), handed_back());
 
     // And as the history of the next request.
     let history = json!({"model": "m", "messages": [{"role": "assistant", "content": value["content"]}]});
-    assert_eq!(parsed(&history).messages[0].parts, response.candidates[0].parts);
+    assert_eq!(parsed(&history).messages[0].parts, handed_back().candidates[0].parts);
+}
+
+/// Claude Code takes the last block for the answer, and prints nothing where that is no text.
+#[test]
+fn an_answer_of_geminis_ends_with_its_text() {
+    let text =
+        |text: &str, signature| Part::Text { text: text.into(), cache: None, signature, extras: Extras::default() };
+    let proof = Some(Signature::new(SignatureOrigin::Gemini, "CiQB"));
+    let mut response = foreign_answer();
+    response.candidates[0].parts = vec![text("Hello", None), text("", proof)];
+    let mut losses = Losses::new();
+    let body: Value = serde_json::from_slice(&Anthropic.write_response(&response, &mut losses)).unwrap();
+    assert_eq!(body["content"], json!([{"type": "text", "text": "Hello"}]));
+    assert_eq!(losses.to_string(), "reasoning.signature=dropped");
 }
 
 #[test]

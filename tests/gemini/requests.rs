@@ -139,6 +139,16 @@ fn a_result_reads_the_same_as_text_and_as_object() {
     }
 }
 
+/// Gemini CLI writes every result so; other vendors' models are to read the text.
+#[test]
+fn the_output_of_a_result_is_its_text() {
+    let response = json!({ "functionResponse": { "name": "f", "response": { "output": "said" } } });
+    let body = json!({ "contents": [{ "role": "user", "parts": [response] }] });
+    let request = request("m", &body);
+    let Part::ToolResult(result) = &request.messages[0].parts[0] else { panic!("no result") };
+    assert_eq!(result.content, [Part::text("said")]);
+}
+
 #[test]
 fn a_picture_of_a_tool_goes_inside_the_result_where_the_model_takes_it() {
     let picture = Part::Media(MediaPart {

@@ -23,6 +23,7 @@ pub(super) fn read_blocks(values: Vec<Value>, path: &str) -> Result<Vec<Part>, C
         }
         let data = Fields::new(value, path)?.required_string("data")?;
         match sealed::open(&data) {
+            (Place::PLAIN, None) => {}
             (Place::Reasoning { id, summary }, encrypted) => {
                 parts.push(Part::Reasoning(ReasoningPart { id, summary, encrypted, ..ReasoningPart::default() }));
             }
@@ -33,11 +34,6 @@ pub(super) fn read_blocks(values: Vec<Value>, path: &str) -> Result<Vec<Part>, C
             (Place::Call(id), signature) => {
                 calls.insert(id, signature);
             }
-            (Place::Text, signature) => match parts.last_mut() {
-                Some(Part::Text { signature: slot, .. }) => *slot = signature,
-                _ => parts.push(blank(signature)),
-            },
-            (Place::Blank, signature) => parts.push(blank(signature)),
         }
     }
     for part in &mut parts {
@@ -46,11 +42,6 @@ pub(super) fn read_blocks(values: Vec<Value>, path: &str) -> Result<Vec<Part>, C
         }
     }
     Ok(parts)
-}
-
-/// A text of no characters that only carries a signature.
-fn blank(signature: Option<Signature>) -> Part {
-    Part::Text { text: String::new(), cache: None, signature, extras: Default::default() }
 }
 
 fn read_block(value: Value, path: String) -> Result<Part, ChatError> {
@@ -176,11 +167,12 @@ impl BlockWriter<'_> {
     pub(super) fn part(&mut self, part: &Part, out: &mut Vec<Value>) {
         match part {
             Part::Text { text, cache, signature, extras } => {
-                let is_written = self.text(text, cache.as_ref(), out, |writer, map| {
+                self.text(text, cache.as_ref(), out, |writer, map| {
                     put_extras(map, extras, "content.", writer.losses);
                 });
-                let place = if is_written { Place::Text } else { Place::Blank };
-                self.signature(place, signature.as_ref(), out);
+                if signature.is_some() {
+                    self.losses.dropped("reasoning.signature");
+                }
             }
             Part::Media(part) if self.reader == Reader::Client => {
                 self.losses.dropped(format!("content.{}", media::kind_name(part.kind)));
@@ -188,7 +180,7 @@ impl BlockWriter<'_> {
             Part::Media(part) => out.extend(media::write(part, self.losses)),
             Part::Reasoning(part) => self.reasoning(part, out),
             Part::ToolCall(call) => {
-                self.signature(Place::Call(call.id.clone()), call.signature.as_ref(), out);
+                self.call_signature(call, out);
                 let block = self.call(call);
                 out.push(block);
             }
@@ -212,25 +204,25 @@ impl BlockWriter<'_> {
         cache: Option<&CacheMarker>,
         out: &mut Vec<Value>,
         more: impl FnOnce(&mut Self, &mut Map<String, Value>),
-    ) -> bool {
+    ) {
         if text.is_empty() {
             if cache.is_some() {
                 self.losses.dropped("content.cache_control");
             }
-            return false;
+            return;
         }
         let mut map = typed("text");
         map.insert("text".to_owned(), json!(text));
         put_cache(&mut map, cache);
         more(self, &mut map);
         out.push(Value::Object(map));
-        true
     }
 
-    fn signature(&mut self, place: Place, signature: Option<&Signature>, out: &mut Vec<Value>) {
-        let Some(signature) = signature else { return };
+    /// The proof of a call, before the call: what comes last is what a client takes for the answer.
+    fn call_signature(&mut self, call: &ToolCall, out: &mut Vec<Value>) {
+        let Some(signature) = &call.signature else { return };
         let sealed = match self.reader {
-            Reader::Client => sealed::seal(&place, Some(signature)),
+            Reader::Client => sealed::seal(&Place::Call(call.id.clone()), Some(signature)),
             Reader::Provider { .. } => None,
         };
         match sealed {

@@ -19,8 +19,7 @@ pub(super) struct Decoder {
     open: BTreeMap<u64, Open>,
     /// The number of the next block.
     next: usize,
-    /// The text block that a signature may follow, and the reasoning that an encrypted half may follow.
-    last_text: Option<usize>,
+    /// The reasoning that an encrypted half may follow.
     last_reasoning: Option<usize>,
     /// Numbers of the tool calls by id, and signatures that came before their call.
     calls: HashMap<String, usize>,
@@ -232,7 +231,6 @@ impl Decoder {
             "text" => {
                 let text = fields.string("text").map_err(said)?.unwrap_or_default();
                 let index = self.begin(BlockKind::Text, out);
-                self.last_text = Some(index);
                 push_text(index, text, out);
                 push_extras(index, empty_lists_out(fields.rest()), out);
                 Open::Flowing { index }
@@ -344,17 +342,6 @@ impl Decoder {
                     return;
                 }
             },
-            Place::Text | Place::Blank => {
-                match self.last_text.filter(|_| place == Place::Text && last == self.last_text) {
-                    Some(index) => index,
-                    None => {
-                        let index = self.begin(BlockKind::Text, out);
-                        out.push(Event::Delta { index, delta: Delta::Signature(signature) });
-                        out.push(Event::BlockStop { index });
-                        return;
-                    }
-                }
-            }
         };
         out.push(Event::Delta { index, delta: Delta::Signature(signature) });
     }

@@ -51,8 +51,6 @@ struct Block {
     extras: Extras,
     /// Sealed signatures that follow it as blocks of their own.
     after: Vec<String>,
-    /// A signature of the text, of which it is not yet known whether it has characters.
-    text_signature: Option<Signature>,
     /// Encrypted reasoning, of which it is not yet known whether it has a text.
     encrypted: Option<Signature>,
 }
@@ -228,7 +226,7 @@ impl Encoder {
         }
     }
 
-    /// A delta of a block that has already ended on the wire: a signature of a text may still come.
+    /// A delta of a block that has already ended on the wire.
     fn late(&mut self, delta: &Delta, sink: &mut Sink<'_>) {
         match delta {
             Delta::Signature(_) | Delta::Encrypted(_) => sink.losses.dropped("reasoning.signature"),
@@ -265,7 +263,6 @@ impl Block {
             wire: None,
             extras: Extras::default(),
             after: Vec::new(),
-            text_signature: None,
             encrypted: None,
         }
     }
@@ -277,7 +274,7 @@ impl Block {
                 let index = self.begin(next, sink);
                 sink.block_delta(index, &json!({"type": "text_delta", "text": text}));
             }
-            (BlockKind::Text, Delta::Signature(signature)) => self.text_signature = Some(signature.clone()),
+            (BlockKind::Text, Delta::Signature(_)) => sink.losses.dropped("reasoning.signature"),
             (BlockKind::Text, Delta::Extras(extras)) => self.text_extras(extras, next, sink),
             (BlockKind::Reasoning { .. }, Delta::Text(text)) => {
                 let index = self.begin(next, sink);
@@ -381,13 +378,6 @@ impl Block {
                 sink.block_delta(index, &json!({"type": "signature_delta", "signature": mark}));
             }
             sink.block_stop(index);
-        }
-        if let Some(signature) = &self.text_signature {
-            let place = if self.wire.is_some() { Place::Text } else { Place::Blank };
-            match sealed::seal(&place, Some(signature)) {
-                Some(data) => redacted(&data, next, sink),
-                None => sink.losses.dropped("reasoning.signature"),
-            }
         }
         if let (Some(encrypted), BlockKind::Reasoning { id, summary }) = (&self.encrypted, &self.kind) {
             let part = ReasoningPart { id: id.clone(), summary: *summary, ..ReasoningPart::default() };

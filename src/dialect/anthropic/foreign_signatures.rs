@@ -34,6 +34,20 @@ pub fn strip_foreign_signatures(body: &[u8]) -> Option<Vec<u8>> {
     Some(cuts.apply(body))
 }
 
+/// True for `messages` whose last turn of the model's goes on after calls of tools and has no thinking. The API answers that
+/// with 400 while `thinking` is `enabled`.
+pub(super) fn open_turn_lacks_thinking(messages: &[u8]) -> bool {
+    if memmem::find(messages, b"\"tool_use\"").is_none() {
+        return false;
+    }
+    let Ok(list) = Node::parse(messages) else { return false };
+    let mut turn = OpenTurn::default();
+    for message in list.items() {
+        strip_blocks(messages, message, &mut Cuts::default(), &mut turn);
+    }
+    turn.lacks_thinking()
+}
+
 /// What is known of the model's turn that the request asks to continue.
 #[derive(Debug, Default)]
 struct OpenTurn {

@@ -59,6 +59,11 @@ impl Generation {
         self.0.is_some_and(|version| version >= (4, 8))
     }
 
+    /// Takes `output_config.effort`: of those that take no adaptive thinking only Opus 4.5 does.
+    pub(super) fn takes_effort(self, model: &str) -> bool {
+        self.0.is_none_or(|version| version > (4, 5) || (version == (4, 5) && model.contains("opus")))
+    }
+
     /// Takes the effort `xhigh`.
     pub(super) fn takes_xhigh(self) -> bool {
         self.0.is_none_or(|version| version >= (4, 7))

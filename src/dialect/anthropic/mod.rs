@@ -6,6 +6,7 @@
 mod blocks;
 mod count_tokens;
 mod decode;
+pub mod edits;
 mod encode;
 mod error;
 mod fields;

@@ -1,18 +1,17 @@
 //! Signatures of other vendors in the places this dialect has: `thinking.signature` and `redacted_thinking.data`.
 //!
-//! A proof that this dialect has no place for (Gemini signs tool calls and texts) travels as a `redacted_thinking` block.
-//! So that it finds its place again, the sealed value starts with a line that names it:
+//! A proof that this dialect has no place for (Gemini signs tool calls) travels as a `redacted_thinking` block. So that it
+//! finds its place again, the sealed value starts with a line that names it:
 //!
 //! | line | what is signed |
 //! | --- | --- |
 //! | `@call:<id>` | the tool call with this id, wherever it stands in the message |
-//! | `@text` | the text right before |
-//! | `@blank` | a text of no characters, on its own |
 //! | `@item:<id>` | reasoning that has an id, or (without one) no signature at all: so it is known as foreign later |
 //! | `@rest` | the encrypted half of the reasoning right before |
 //! | `@summary:<id>` | reasoning that is a summary, with or without an id |
 //!
-//! None of the vendors' own values starts with `@`: they are base64.
+//! None of the vendors' own values starts with `@`: they are base64. A proof of a text does not travel: Google asks for none,
+//! and clients take the last block of an answer for its text.
 
 use crate::chat::{Signature, SignatureOrigin};
 
@@ -32,10 +31,6 @@ pub(super) enum Place {
     Rest,
     /// The tool call with this id.
     Call(String),
-    /// The text right before.
-    Text,
-    /// A text of no characters.
-    Blank,
 }
 
 impl Place {
@@ -55,8 +50,6 @@ pub(super) fn seal(place: &Place, signature: Option<&Signature>) -> Option<Strin
         }
         Place::Rest => "@rest".to_owned(),
         Place::Call(id) => format!("@call:{id}"),
-        Place::Text => "@text".to_owned(),
-        Place::Blank => "@blank".to_owned(),
     };
     let (origin, value) =
         signature.map_or((SignatureOrigin::Unknown, ""), |signature| (signature.origin, signature.value.as_str()));
@@ -74,9 +67,11 @@ pub(super) fn open(text: &str) -> (Place, Option<Signature>) {
         return (Place::PLAIN, None);
     }
     let placed = (signature.origin != NATIVE).then(|| signature.value.split_once('\n')).flatten();
-    let Some((place, value)) = placed.and_then(|(line, value)| Some((place(line)?, value))) else {
+    let Some((line, value)) = placed.filter(|(line, _)| line.starts_with('@')) else {
         return (Place::PLAIN, Some(signature));
     };
+    // Of a place that is none any more: earlier versions sealed the proofs of texts.
+    let Some(place) = place(line) else { return (Place::PLAIN, None) };
     let inner = (!value.is_empty()).then(|| Signature::new(signature.origin, value));
     (place, inner)
 }
@@ -88,8 +83,6 @@ fn place(line: &str) -> Option<Place> {
         Some(("@item", item)) => Some(Place::Reasoning { id: id(item), summary: false }),
         Some(("@summary", item)) => Some(Place::Reasoning { id: id(item), summary: true }),
         None if line == "@rest" => Some(Place::Rest),
-        None if line == "@text" => Some(Place::Text),
-        None if line == "@blank" => Some(Place::Blank),
         _ => None,
     }
 }
@@ -105,8 +98,6 @@ mod tests {
                 .prop_map(|(id, summary)| Place::Reasoning { id, summary }),
             "[^\n]{0,9}".prop_map(Place::Call),
             Just(Place::Rest),
-            Just(Place::Text),
-            Just(Place::Blank),
         ]
     }
 
@@ -137,6 +128,12 @@ mod tests {
     fn a_damaged_seal_is_no_signature() {
         let sealed = seal(&Place::PLAIN, Some(&Signature::new(SignatureOrigin::Gemini, "CiQB"))).unwrap();
         assert_eq!(open(&format!("{sealed}=x")), (Place::PLAIN, None));
+    }
+
+    #[test]
+    fn a_place_that_is_unknown_holds_nothing() {
+        let sealed = Signature::new(SignatureOrigin::Gemini, "@text\nCiQB").seal(NATIVE);
+        assert_eq!(open(&sealed), (Place::PLAIN, None));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::chat::{SignatureOrigin, ToolChoice};
 use serde_json::{Map, Value, json};
 
 /// The smallest `budget_tokens` that the API takes.
-const MIN_BUDGET: u64 = 1_024;
+pub(super) const MIN_BUDGET: u64 = 1_024;
 /// `max_tokens` where the client set no limit. The API requires one; 32,000 is the most that every model since Claude 4 takes.
 const DEFAULT_MAX_TOKENS: u64 = 32_000;
 /// What the default leaves for the answer after the reasoning, and the most it grows to for that (the limit of Claude Sonnet 4).
@@ -119,7 +119,7 @@ fn form(reasoning: &Reasoning, generation: Generation, losses: &mut Losses) -> F
 }
 
 /// The effort to send, where the model takes one.
-fn effort_word(reasoning: &Reasoning, generation: Generation, losses: &mut Losses) -> Option<&'static str> {
+pub(super) fn effort_word(reasoning: &Reasoning, generation: Generation, losses: &mut Losses) -> Option<&'static str> {
     let stands_for_budget = || reasoning.budget_tokens.map(Effort::from_budget);
     let effort = match generation.thinking() {
         // Of these only Opus 4.5 takes an effort, and only a client of this dialect sends both.
@@ -167,13 +167,17 @@ fn allowed(form: Form, max_tokens: u64, request: &Request, losses: &mut Losses) 
         losses.dropped("reasoning");
         return Form::Disabled;
     }
-    // Where the budget does not fit, the answer keeps a fifth of the limit.
-    let fitting = if budget < max_tokens { budget } else { max_tokens / 5 * 4 };
-    let fitting = fitting.max(MIN_BUDGET);
+    let fitting = fitting(budget, max_tokens);
     if fitting != budget {
         losses.approximated("reasoning.budget_tokens");
     }
     Form::Enabled { budget: fitting }
+}
+
+/// The budget as the API takes it: where it does not fit into `max_tokens`, the answer keeps a fifth of that.
+pub(super) fn fitting(budget: u64, max_tokens: u64) -> u64 {
+    let fitting = if budget < max_tokens { budget } else { max_tokens / 5 * 4 };
+    fitting.max(MIN_BUDGET)
 }
 
 /// True when the conversation stands inside a tool loop whose turn does not begin with thinking that Anthropic signed.

@@ -231,10 +231,11 @@ impl Chunks {
                 let kind = BlockKind::ToolCall { id: call.id, name: call.name };
                 let index = self.whole(candidate, kind, out);
                 self.lanes.entry(candidate).or_default().has_calls = true;
-                out.push(Event::Delta { index, delta: Delta::Arguments(call.arguments) });
+                // Before the arguments: some dialects say the proof at the start of the block, or before it.
                 if let Some(signature) = call.signature {
                     out.push(Event::Delta { index, delta: Delta::Signature(signature) });
                 }
+                out.push(Event::Delta { index, delta: Delta::Arguments(call.arguments) });
                 if !call.extras.is_empty() {
                     out.push(Event::Delta { index, delta: Delta::Extras(call.extras) });
                 }
@@ -357,5 +358,5 @@ fn partial_call(part: &Value) -> Option<Fields> {
 
 fn signature_of(part: &Value) -> Option<Signature> {
     let text = part.get("thoughtSignature").or_else(|| part.get("thought_signature"))?.as_str()?;
-    Some(proof::read(text))
+    proof::read(text)
 }

@@ -1,7 +1,7 @@
 //! `functionResponse`: <https://ai.google.dev/api/caching#FunctionResponse>.
 //!
 //! Its `response` is an object. Text that is a JSON object is sent as that object, other text as `{"result": text}`, an
-//! error as `{"error": text}` (`error` is Google's documented member for it).
+//! error as `{"error": text}` (`error` is Google's documented member for it). Google's own clients write `{"output": text}`.
 
 use super::content::{CallBook, write_extras};
 use super::fields::Fields;
@@ -20,7 +20,9 @@ pub(super) fn read(mut fields: Fields, mut extras: Map<String, Value>, calls: &m
         None => (String::new(), None),
         Some(response) => match plain_text(&response) {
             Some(text) => (text.to_owned(), None),
-            None => (response.to_string(), Some(response)),
+            None => {
+                (lone_text(&response, "output").map_or_else(|| response.to_string(), str::to_owned), Some(response))
+            }
         },
     };
     let mut content = if text.is_empty() { Vec::new() } else { vec![Part::text(text)] };
@@ -37,11 +39,17 @@ pub(super) fn read(mut fields: Fields, mut extras: Map<String, Value>, calls: &m
 
 /// The text that stands for the whole response, where [`wrapped`] would write the same response again.
 fn plain_text(response: &Value) -> Option<&str> {
-    let Value::Object(map) = response else { return None };
-    let (name, value) = map.iter().next()?;
-    let text = value.as_str()?;
-    let is_error = name == "error";
-    (map.len() == 1 && (is_error || name == "result") && wrapped(text, is_error) == *response).then_some(text)
+    let (text, is_error) = match lone_text(response, "error") {
+        Some(text) => (text, true),
+        None => (lone_text(response, "result")?, false),
+    };
+    (wrapped(text, is_error) == *response).then_some(text)
+}
+
+/// The text that is the only member, and called `name`.
+fn lone_text<'a>(response: &'a Value, name: &str) -> Option<&'a str> {
+    let map = response.as_object().filter(|map| map.len() == 1)?;
+    map.get(name)?.as_str()
 }
 
 fn wrapped(text: &str, is_error: bool) -> Value {

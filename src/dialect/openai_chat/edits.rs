@@ -7,10 +7,19 @@ use crate::wire::json_tree::Node;
 
 /// `max_completion_tokens` is called `max_tokens`; a `max_tokens` that is there already wins.
 pub fn max_tokens_name(body: &Object<'_>, edits: &mut Edits<'_, '_>) {
-    if body.member("max_tokens").is_some() {
-        edits.remove("max_completion_tokens");
+    one_name(body, edits, "max_completion_tokens", "max_tokens");
+}
+
+/// `max_tokens` is called `max_completion_tokens`; a `max_completion_tokens` that is there already wins.
+pub fn max_completion_tokens_name(body: &Object<'_>, edits: &mut Edits<'_, '_>) {
+    one_name(body, edits, "max_tokens", "max_completion_tokens");
+}
+
+fn one_name(body: &Object<'_>, edits: &mut Edits<'_, '_>, other: &str, name: &str) {
+    if body.member(name).is_some() {
+        edits.remove(other);
     } else {
-        edits.rename("max_completion_tokens", "max_tokens");
+        edits.rename(other, name);
     }
 }
 
@@ -84,6 +93,8 @@ mod tests {
         let both = r#"{"max_completion_tokens":5,"max_tokens":6}"#;
         assert_eq!(edited(both, max_tokens_name), r#"{"max_tokens":6}"#);
         assert_eq!(edited("{}", max_tokens_name), "{}");
+        assert_eq!(edited(r#"{"max_tokens":5}"#, max_completion_tokens_name), r#"{"max_completion_tokens":5}"#);
+        assert_eq!(edited(both, max_completion_tokens_name), r#"{"max_completion_tokens":5}"#);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::content;
 use super::fields::{Fields, invalid, missing, says_something, wrong_type};
 use super::reasoning;
 use super::tool_call;
-use crate::chat::{ChatError, DialectId, Message, Part, ReasoningPart, Role, ToolResult};
+use crate::chat::{CacheMarker, ChatError, DialectId, Message, Part, ReasoningPart, Role, ToolResult};
 use serde_json::{Map, Value, json};
 
 /// Reads `messages`.
@@ -49,7 +49,7 @@ fn read_message(value: Value, index: usize, before: &[Message]) -> Result<Messag
         }
     };
     let name = fields.string("name")?;
-    let parts = if role == Role::Assistant {
+    let mut parts = if role == Role::Assistant {
         read_assistant(&mut fields, &path, index)?
     } else {
         let content = fields.take("content");
@@ -59,7 +59,23 @@ fn read_message(value: Value, index: usize, before: &[Message]) -> Result<Messag
         }
         content::read(content, &format!("{path}.content"))?
     };
+    // A breakpoint on the message is one after its last part.
+    if let Some(slot) = parts.last_mut().and_then(cache_of)
+        && let Some(marker) = content::read_cache(&mut fields)
+    {
+        slot.get_or_insert(marker);
+    }
     Ok(Message { role, parts, name, extras: fields.telling_extras() })
+}
+
+/// Where a breakpoint after `part` stands.
+fn cache_of(part: &mut Part) -> Option<&mut Option<CacheMarker>> {
+    match part {
+        Part::Text { cache, .. } => Some(cache),
+        Part::Media(media) => Some(&mut media.cache),
+        Part::ToolCall(call) => Some(&mut call.cache),
+        _ => None,
+    }
 }
 
 /// A `tool` message, or an older `function` message: that one names the function, and the id is that of its last call.
@@ -74,11 +90,7 @@ fn read_tool_message(mut fields: Fields, calls: Option<&[Message]>) -> Result<Me
     let mut cache = content::read_cache(&mut fields);
     // A breakpoint after the last part is one after the result.
     if cache.is_none() {
-        cache = match content.last_mut() {
-            Some(Part::Text { cache, .. }) => cache.take(),
-            Some(Part::Media(media)) => media.cache.take(),
-            _ => None,
-        };
+        cache = content.last_mut().and_then(cache_of).and_then(Option::take);
     }
     let extras = fields.telling_extras();
     let result = ToolResult { call_id, name, content, json: None, is_error: false, cache, extras };

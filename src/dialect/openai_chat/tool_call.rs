@@ -2,10 +2,11 @@
 
 use super::content::{read_cache, write_cache, write_extras};
 use super::fields::{Fields, missing, says_something};
+use super::words;
 use crate::chat::{ChatError, DialectId, Losses, Part, Signature, SignatureOrigin, ToolCall};
+use crate::dialect::gemini::read_signature;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The longest id of a tool call that OpenAI takes, in characters.
 const MAX_ID: usize = 40;
@@ -66,7 +67,7 @@ pub(super) fn take_google_proof(fields: &mut Fields) -> Option<Signature> {
 
 /// A signature of Google's.
 pub(super) fn google_proof(value: &Value) -> Option<Signature> {
-    value.as_str().filter(|text| !text.is_empty()).map(|text| Signature::open(SignatureOrigin::Gemini, text))
+    value.as_str().and_then(read_signature)
 }
 
 /// Where a Gemini signature stands on a call for Google's own API and for clients that know it (AI SDK).
@@ -97,10 +98,8 @@ pub(super) fn write_id(id: &str, any_length: bool) -> Cow<'_, str> {
     if any_length || id.chars().count() <= MAX_ID {
         return Cow::Borrowed(id);
     }
-    let mut digest = DefaultHasher::new();
-    id.hash(&mut digest);
     let beginning: String = id.chars().take(MAX_ID - 17).collect();
-    Cow::Owned(format!("{beginning}_{:016x}", digest.finish()))
+    Cow::Owned(format!("{beginning}_{}", words::digest(id)))
 }
 
 /// True for a call of another kind that was kept as it stood.

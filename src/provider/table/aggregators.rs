@@ -3,7 +3,7 @@
 use super::{COMPATIBLE, anthropic_at, openai_at};
 use crate::chat::DialectId;
 use crate::dialect::{Profile, ReasoningStyle, TokenLimitField};
-use crate::provider::{EndpointRow, ModelList, ProviderKind, ProviderRow};
+use crate::provider::{BodyEdit, EndpointRow, ModelList, ProviderKind, ProviderRow};
 
 /// OpenRouter: openrouter.ai/docs/api-reference.
 pub const OPENROUTER: ProviderRow = ProviderRow {
@@ -22,6 +22,7 @@ pub const VERCEL: ProviderRow = ProviderRow {
     endpoints: &[openai_at("https://ai-gateway.vercel.sh"), anthropic_at("https://ai-gateway.vercel.sh")],
     key_env: &["AI_GATEWAY_API_KEY"],
     kind: ProviderKind::Aggregator,
+    edits: &[BodyEdit::IncludeUsage, BodyEdit::ThinkingForm],
     profile: Profile { reasoning: ReasoningStyle::Object, ..Profile::COMPATIBLE },
     ..COMPATIBLE
 };

@@ -5,12 +5,14 @@ use crate::chat::DialectId;
 use crate::dialect::{Profile, ReasoningStyle, TokenLimitField};
 use crate::provider::{Auth, BodyEdit, EndpointRow, ModelList, ProviderRow};
 
-/// OpenAI: platform.openai.com/docs/api-reference.
+/// OpenAI: platform.openai.com/docs/api-reference. Its reasoning models refuse `max_tokens`, and all others take the newer
+/// name too.
 pub const OPENAI: ProviderRow = ProviderRow {
     name: "openai",
     endpoints: &[openai_at("https://api.openai.com")],
     key_env: &["OPENAI_API_KEY"],
     profile: Profile::VENDOR,
+    edits: &[BodyEdit::MaxCompletionTokensName, BodyEdit::IncludeUsage],
     ..COMPATIBLE
 };
 
@@ -22,7 +24,7 @@ pub const ANTHROPIC: ProviderRow = ProviderRow {
     key_env: &["ANTHROPIC_API_KEY"],
     models: ModelList::Anthropic,
     profile: Profile::VENDOR,
-    edits: &[],
+    edits: &[BodyEdit::ThinkingForm],
     ..COMPATIBLE
 };
 

@@ -270,7 +270,21 @@ const OPENAI_CHAT: [Projection; 5] = [
     },
 ];
 
-const ANTHROPIC: [Projection; 4] = [
+const ANTHROPIC: [Projection; 5] = [
+    Projection {
+        field: "reasoning.signature",
+        reason: "a proof of a text would be the last block of the answer, and clients take that for its text",
+        told: true,
+        apply: |answer| {
+            answer.each(|candidate| {
+                for said in &mut candidate.said {
+                    if let Said::Text { signature, .. } = said {
+                        *signature = None;
+                    }
+                }
+            });
+        },
+    },
     Projection {
         field: "candidates",
         reason: "a message is one answer",
