@@ -41,6 +41,16 @@ fn llama_swap(seen: &Seen, running: &Value) -> Reply {
     }
 }
 
+/// The model list of a real llama-swap: models, their aliases, a peer's, selectors, the pin of a profile.
+fn llama_swap_list() -> Reply {
+    Reply::bytes(200, "application/json", include_str!("fixtures/models/llama-swap.json"))
+}
+
+/// What llama-swap says that has this list.
+fn real_llama_swap(seen: &Seen, running: &Value) -> Reply {
+    if seen.path == "/v1/models" { llama_swap_list() } else { llama_swap(seen, running) }
+}
+
 fn token(tokens: u64) -> Reply {
     let message = json!({"role": "assistant", "content": "x"});
     Reply::json(
@@ -316,4 +326,44 @@ async fn death_in_mid_stream_is_an_error_event_and_a_doubt_until_the_next_answer
     becomes(&gateway, "degraded").await;
     assert_eq!(chat(&gateway, "coding").await.0, 200);
     becomes(&gateway, "ready").await;
+}
+
+/// What the local server was asked for a token of, proofs included.
+fn asked(local: &Upstream) -> Vec<Value> {
+    local.seen().iter().filter(|seen| seen.method == "POST").map(|seen| seen.json()["model"].clone()).collect()
+}
+
+#[tokio::test]
+async fn a_peer_of_llama_swap_hears_nothing_of_what_must_stay_on_this_machine() {
+    let local = Upstream::start(|seen| real_llama_swap(seen, &json!([]))).await;
+    let gateway = Gateway::start(&format!(
+        "[providers.mlx-local]\nbase_url = \"{}\"\n[classes.private]\ncloud = false\nselect = [{{ provider = \"mlx-local\", model = \"far/*\" }}]",
+        local.url()
+    ));
+    becomes(&gateway, "idle").await;
+    let body = |model: &str| json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
+    let only =
+        |model: &str| gateway.post("/v1/chat/completions", &body(model)).header("x-bifrost-local", "true").send();
+    for model in ["mlx-local/far/remote-big", "mlx-local/remote-big", "mlx-local/spills", "mlx-local/pinned"] {
+        let answer = only(model).await.unwrap();
+        assert_eq!(answer.status(), 403, "{model}");
+        let text = answer.text().await.unwrap();
+        assert!(text.contains("is not known to be on this machine"), "{text}");
+    }
+    assert_eq!(chat(&gateway, "class/private").await.0, 503);
+    let mut fallback = body("class/private");
+    fallback["fallbacks"] = json!(["mlx-local/far/remote-big"]);
+    assert_eq!(gateway.post("/v1/chat/completions", &fallback).send().await.unwrap().status(), 400);
+    let listed: Value =
+        serde_json::from_slice(&gateway.get("/v1/models").send().await.unwrap().bytes().await.unwrap()).unwrap();
+    let listed = listed["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap());
+    assert!(!listed.clone().any(|id| id.contains("remote-big")), "it is no local model");
+    assert!(listed.clone().any(|id| id == "mlx-local/warm-one"), "what leads to its own models is");
+    assert_eq!(asked(&local), [] as [Value; 0]);
+    assert_eq!(chat(&gateway, "mlx-local/far/remote-big").await.0, 200, "who may leave the machine may say so");
+    granted(&gateway).await;
+    assert_eq!(chat(&gateway, "mlx-local/far/remote-big").await.0, 403);
+    assert_eq!(chat(&gateway, "mlx-local/org/plain").await.0, 200);
+    let asked = asked(&local);
+    assert_eq!(asked.iter().filter(|model| *model == "far/remote-big").count(), 1, "{asked:?}");
 }

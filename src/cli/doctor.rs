@@ -243,12 +243,12 @@ async fn local_server(snapshot: &Snapshot) -> Vec<Finding> {
         status: status.as_deref(),
     };
     let server = LocalServer::read(&bodies);
-    if server.models.is_empty() {
+    if server.own_ids().next().is_none() {
         let remedy = "Is it a model server? Start it with a model: `vllm-mlx serve <HuggingFace id> --port 11434`.";
         return vec![Broken(format!("what answers at {url} lists no model"), remedy.to_owned())];
     }
     let Some(model) = server.loaded.first() else {
-        return vec![Well(format!("{url} lists {} models and tells of none in memory", server.models.len()))];
+        return vec![Well(format!("{url} lists {} models and tells of none in memory", server.own_ids().count()))];
     };
     vec![match token(&client, &url, model).await {
         Trial::Served => Well(format!("{model} at {url} gives tokens")),

@@ -1,5 +1,7 @@
 //! What the local server says of itself, read from the bodies it answers with. No IO.
 
+use crate::provider::ModelList;
+use crate::provider::listing::{self, ListedModel};
 use serde_json::Value;
 
 /// Which program listens on the port.
@@ -14,14 +16,14 @@ pub enum ServerKind {
 }
 
 /// What was learned from one round of questions. A server that did not answer has no `LocalServer`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LocalServer {
     /// Which program it is.
     pub kind: ServerKind,
     /// It says that it is well.
     pub healthy: bool,
-    /// The ids it lists. For llama-swap this is only the catalogue: the first entry means nothing.
-    pub models: Vec<String>,
+    /// What it lists. For llama-swap this is only the catalogue: the first entry means nothing.
+    pub models: Vec<ListedModel>,
     /// The ids that are in memory now, as far as it tells.
     pub loaded: Vec<String>,
     /// It is loading a model now.
@@ -46,7 +48,7 @@ impl LocalServer {
     pub fn read(bodies: &Bodies<'_>) -> Self {
         let json = |body: Option<&[u8]>| body.and_then(|body| serde_json::from_slice::<Value>(body).ok());
         let health = json(bodies.health);
-        let models = ids(json(bodies.models).as_ref().and_then(|list| list.get("data")), "id", |_| true);
+        let models = bodies.models.and_then(|body| listing::parse(ModelList::OpenAi, body).ok()).unwrap_or_default();
         if let Some(running) =
             json(bodies.running).as_ref().and_then(|body| body.get("running")).filter(|it| it.is_array())
         {
@@ -63,13 +65,18 @@ impl LocalServer {
         let managed = status.as_ref().and_then(|status| status.pointer("/model_manager/models"));
         let loaded = match managed {
             Some(list) => ids(Some(list), "id", |entry| entry.get("loaded") == Some(&Value::Bool(true))),
-            None if loaded_flag == &Value::Bool(true) => models.clone(),
+            None if loaded_flag == &Value::Bool(true) => models.iter().map(|model| model.id.clone()).collect(),
             None => Vec::new(),
         };
         let healthy = health.as_ref().and_then(|health| health.get("status")).is_some_and(|status| status == "healthy");
         let residency = health.as_ref().and_then(|health| health.get("residency_state"));
         let loading = residency.is_some_and(|state| state == "loading");
         Self { kind: ServerKind::VllmMlx, healthy, models, loaded, loading }
+    }
+
+    /// The ids of what it has on this machine.
+    pub fn own_ids(&self) -> impl Iterator<Item = &str> {
+        self.models.iter().filter(|model| !model.is_remote).map(|model| model.id.as_str())
     }
 }
 

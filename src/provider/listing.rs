@@ -1,7 +1,7 @@
 //! The model lists of providers: bodies to [`ListedModel`]s. Whatever a list does not say stays unknown.
 
-use super::ModelList;
 use super::facts::Facts;
+use super::{ModelList, llama_swap};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -17,6 +17,9 @@ pub struct ListedModel {
     pub chat: Option<bool>,
     /// What the list says of it.
     pub facts: Facts,
+    /// llama-swap passes it on to another machine, or may.
+    #[serde(skip)]
+    pub is_remote: bool,
 }
 
 /// A body that is no model list.
@@ -51,6 +54,7 @@ pub fn parse(kind: ModelList, body: &[u8]) -> Result<Vec<ListedModel>, ListingEr
     };
     let mut models: Vec<ListedModel> = entries.iter().filter_map(Value::as_object).filter_map(read).collect();
     forget_uniform_dates(&mut models);
+    llama_swap::tell_remote(&mut models, entries);
     Ok(models)
 }
 
@@ -105,6 +109,7 @@ fn openai(entry: &Map<String, Value>) -> Option<ListedModel> {
             vision: flag(abilities, "vision"),
             ..Facts::default()
         },
+        ..ListedModel::default()
     })
 }
 
@@ -137,6 +142,7 @@ fn openrouter(entry: &Map<String, Value>) -> Option<ListedModel> {
             reasoning: holds(parameters, "reasoning"),
             released: created,
         },
+        ..ListedModel::default()
     })
 }
 
@@ -157,6 +163,7 @@ fn anthropic(entry: &Map<String, Value>) -> Option<ListedModel> {
             released,
             ..Facts::default()
         },
+        ..ListedModel::default()
     })
 }
 
@@ -174,6 +181,7 @@ fn gemini(entry: &Map<String, Value>) -> Option<ListedModel> {
             reasoning: entry.get("thinking").and_then(Value::as_bool),
             ..Facts::default()
         },
+        ..ListedModel::default()
     })
 }
 

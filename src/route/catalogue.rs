@@ -33,6 +33,8 @@ pub struct List {
     pub running: Option<Vec<String>>,
     /// When it was fetched, in Unix seconds; `None` if never.
     pub fetched_at: Option<u64>,
+    /// It passes models on to other machines: only those of `models`, and what runs, are known to be on this one.
+    has_remote: bool,
     /// Why the last fetching failed and when, in Unix seconds.
     #[serde(skip)]
     pub failure: Option<(String, u64)>,
@@ -72,6 +74,12 @@ impl List {
         }
     }
 
+    /// True if a local server has the model on this machine, as far as it says.
+    pub fn is_here(&self, id: &str) -> bool {
+        let runs = || self.running.iter().flatten().any(|model| model == id);
+        !self.has_remote || self.find(id).is_some() || runs()
+    }
+
     /// True once an answer or a failure is there.
     pub fn is_settled(&self) -> bool {
         self.fetched_at.is_some() || self.failure.is_some()
@@ -109,12 +117,17 @@ impl Catalogue {
         self
     }
 
-    /// Takes a fetched list. `running` is what `llama-swap` has in memory, `None` from any other server.
-    pub fn set(&mut self, provider: &Provider, models: Vec<ListedModel>, running: Option<Vec<String>>, now: u64) {
+    /// Takes a fetched list; what a local server has on other machines is no local model and is left out. `running` is what `llama-swap` has in memory, `None` from any other server.
+    pub fn set(&mut self, provider: &Provider, mut models: Vec<ListedModel>, running: Option<Vec<String>>, now: u64) {
+        let has_remote = provider.is_local() && models.iter().any(|model| model.is_remote);
+        if has_remote {
+            models.retain(|model| !model.is_remote);
+        }
         let mut list = List {
             url: provider.models_url().unwrap_or_default(),
             models,
             running,
+            has_remote,
             fetched_at: Some(now),
             is_local: provider.is_local(),
             ..List::default()

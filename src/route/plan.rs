@@ -124,6 +124,16 @@ pub enum PlanError {
         /// The model string.
         model: String,
     },
+    /// Only this machine may answer, and the model is not known to be on it.
+    #[error(
+        "`{model}` is not known to be on this machine: the local server has models of other machines too, and lists this \
+         one not as its own. Only this machine may answer (local-only mode, or `cloud = false` of the class): ask for a \
+         model of `GET /v1/models`."
+    )]
+    Elsewhere {
+        /// The target.
+        model: String,
+    },
     /// Local-only mode is on and the local server lists no model.
     #[error("Local-only mode is on and the local MLX server has no model to offer: {reason}")]
     LocalDown {
@@ -149,7 +159,7 @@ impl From<PlanError> for ChatError {
             PlanError::Unknown { .. } => (ErrorKind::NotFound, "model_not_found", None),
             PlanError::NoKey { .. } => (ErrorKind::Authentication, "provider_has_no_key", None),
             PlanError::NoTarget { .. } => (ErrorKind::Unavailable, "class_has_no_model", Some(Duration::from_secs(15))),
-            PlanError::Refused { .. } => (ErrorKind::Permission, "local_only", None),
+            PlanError::Refused { .. } | PlanError::Elsewhere { .. } => (ErrorKind::Permission, "local_only", None),
             PlanError::LocalDown { .. } => (ErrorKind::Unavailable, "local_server_down", Some(Duration::from_secs(5))),
             PlanError::NotYet => (ErrorKind::Unavailable, "catalogue_not_ready", Some(FIRST_CATALOGUE_WAIT)),
         };
@@ -189,6 +199,12 @@ impl<'a> View<'a> {
         self.roles.get(role).or_else(alias)
     }
 
+    /// A local server has the model on this machine, as far as it says. One that lists models is believed when it has.
+    pub fn is_here(&self, provider: &Provider, model: &str) -> bool {
+        let list = self.catalogue.list(&provider.name).filter(|list| list.fetched_at.is_some());
+        provider.is_local() && list.map_or(provider.models_url().is_none(), |list| list.is_here(model))
+    }
+
     fn may_call(&self, provider: &Provider) -> bool {
         if self.local_only && !(&*provider.name == MLX_LOCAL && provider.is_local() && provider.is_loopback()) {
             return false;
@@ -212,8 +228,33 @@ impl<'a> View<'a> {
 /// See [`PlanError`].
 pub fn plan(ask: &Ask<'_>, view: &View<'_>) -> Result<Plan, PlanError> {
     let mut plan = resolve_ask(ask, view)?;
+    without_remote(&mut plan, view)?;
     without_forbidden_fallbacks(&mut plan.targets);
     Ok(plan)
+}
+
+/// Takes out what the local server would pass on to another machine, where only this one may answer.
+fn without_remote(plan: &mut Plan, view: &View<'_>) -> Result<(), PlanError> {
+    let class = plan.class.as_deref().and_then(|name| Some((name, view.snapshot.classes.get(name)?)));
+    let class = class.filter(|(_, class)| !class.cloud).map(|(name, _)| name.to_owned());
+    if !view.local_only && class.is_none() {
+        return Ok(());
+    }
+    let first = plan.targets.first().cloned();
+    plan.targets.retain(|target| view.is_here(&target.provider, &target.model));
+    let Some(first) = first.filter(|_| plan.targets.is_empty()) else { return Ok(()) };
+    let provider = &first.provider;
+    if view.catalogue.list(&provider.name).is_some_and(|list| list.fetched_at.is_some()) {
+        return Err(PlanError::Elsewhere { model: first.to_string() });
+    }
+    if view.catalogue.is_awaited(provider) {
+        return Err(PlanError::NotYet);
+    }
+    let reason = silence(view, provider);
+    Err(match class {
+        Some(class) if !view.local_only => PlanError::NoTarget { class, reason },
+        _ => PlanError::LocalDown { reason },
+    })
 }
 
 /// Takes out, behind the first target, those whose provider may not answer in another's place.
@@ -375,7 +416,7 @@ fn local_default(view: &View<'_>) -> Result<Target, PlanError> {
             equals: None,
         }
     };
-    let role = view.role("default");
+    let role = view.role("default").filter(|role| list.is_none_or(|list| list.is_here(role)));
     if let Some(running) = list.and_then(|list| list.running.as_deref()).filter(|running| !running.is_empty()) {
         let preferred = role.filter(|role| running.iter().any(|model| model.eq_ignore_ascii_case(role)));
         if let Some(model) = preferred.or(running.first().map(String::as_str)) {

@@ -74,7 +74,7 @@ impl Directory {
 
     /// The local server brings this model into a memory that its models share, in the place of another.
     pub fn swaps(&self, model: &str) -> bool {
-        let is_listed = |server: &LocalServer| server.models.iter().any(|listed| listed == model);
+        let is_listed = |server: &LocalServer| server.own_ids().any(|listed| listed == model);
         self.local.load().as_deref().is_some_and(|server| server.kind == ServerKind::LlamaSwap && is_listed(server))
     }
 
@@ -144,16 +144,16 @@ impl Directory {
     }
 
     /// Takes what the local server says of itself, or that it does not answer.
-    pub fn local_answered(&self, provider: &Provider, answer: Result<(LocalServer, Vec<ListedModel>), String>) {
+    pub fn local_answered(&self, provider: &Provider, answer: Result<LocalServer, String>) {
         match answer {
-            Ok((server, models)) => {
+            Ok(server) => {
                 let known = self.local.load().as_deref() == Some(&server);
                 // A server that serves all it lists has all of it in memory.
                 let running = (server.kind != ServerKind::Other).then(|| server.loaded.clone());
-                self.local.store(Some(Arc::new(server)));
                 if !known {
-                    self.update(|catalogue| catalogue.set(provider, models, running, now()));
+                    self.update(|catalogue| catalogue.set(provider, server.models.clone(), running, now()));
                 }
+                self.local.store(Some(Arc::new(server)));
             }
             Err(error) => {
                 if self.local.swap(None).is_some()

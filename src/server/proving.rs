@@ -101,7 +101,7 @@ impl Gateway {
             Look::Silent => refuse("it takes connections and does not answer"),
             Look::Foreign(what) => refuse(what),
             Look::Server(server) if !server.healthy => refuse("its /health does not say that it is well"),
-            Look::Server(server) if server.models.is_empty() => refuse("it lists no model"),
+            Look::Server(server) if server.own_ids().next().is_none() => refuse("it lists no model"),
             Look::Server(server) if server.loading => Next::Wait,
             Look::Server(server) => match server.loaded.first().cloned().or_else(|| self.local_default()) {
                 Some(model) => Next::Ask(model),

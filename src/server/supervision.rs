@@ -8,7 +8,7 @@ use crate::local::launchctl::LaunchctlError;
 use crate::local::supervisor::{Action, Input, Look, Observation, Pace, State, Status, Step, Supervisor, Trial};
 use crate::local::{LocalServer, ServerKind, health::Bodies, proof};
 use crate::observe::Event;
-use crate::provider::listing::{self, ListedModel};
+use crate::provider::listing;
 use crate::provider::{Deadlines, MLX_LOCAL, ModelList, Provider};
 use crate::upstream::{Failure, Outcome};
 use bytes::Bytes;
@@ -222,29 +222,29 @@ impl Gateway {
             let look = Look::Foreign("the provider mlx-local is switched off in the configuration".to_owned());
             return Observation { look, agent: None, holder: None, in_flight };
         };
-        let (look, listed) = self.look_through(provider).await;
-        match (&look, listed) {
-            (Look::Server(server), Some(models)) => {
+        let look = self.look_through(provider).await;
+        match &look {
+            Look::Server(server) => {
                 if server.kind == ServerKind::LlamaSwap {
                     self.admission.observed(provider, &server.loaded);
                 }
-                self.directory.local_answered(provider, Ok((server.clone(), models)));
+                self.directory.local_answered(provider, Ok(server.clone()));
             }
             // What was listed before stays true while it is only slow.
-            (Look::Silent | Look::Busy | Look::Loading, _) if self.directory.local_server().is_some() => {}
-            (look, _) => self.directory.local_answered(provider, Err(about(look))),
+            Look::Silent | Look::Busy | Look::Loading if self.directory.local_server().is_some() => {}
+            look => self.directory.local_answered(provider, Err(about(look))),
         }
         let port = address_of(provider).map(|(_, port)| port);
         let (agent, holder) = self.supervision.surroundings.lock().await.look(&look, port).await;
         Observation { look, agent, holder, in_flight }
     }
 
-    async fn look_through(&self, provider: &Provider) -> (Look, Option<Vec<ListedModel>>) {
+    async fn look_through(&self, provider: &Provider) -> Look {
         if let Some(address) = address_of(provider) {
             match timeout(Deadlines::LOCAL.connect, TcpStream::connect(address)).await {
                 Ok(Ok(_)) => {}
-                Ok(Err(_)) => return (Look::Closed, None),
-                Err(_) => return (Look::Silent, None),
+                Ok(Err(_)) => return Look::Closed,
+                Err(_) => return Look::Silent,
             }
         }
         let get = |path: &'static str| async move {
@@ -254,17 +254,13 @@ impl Gateway {
         // The list decides whether a model server is there; the rest is asked only then.
         let body = match get("/v1/models").await {
             Ok((StatusCode::OK, body)) => body,
-            Ok((status, _)) => return (refused(status), None),
-            Err(failure) => return (unanswered(&failure), None),
+            Ok((status, _)) => return refused(status),
+            Err(failure) => return unanswered(&failure),
         };
-        let Ok(listed) = listing::parse(ModelList::OpenAi, &body) else {
-            return (
-                Look::Foreign(
-                    "its port is open, but what answers there lists no models: it is no model server".to_owned(),
-                ),
-                None,
-            );
-        };
+        if listing::parse(ModelList::OpenAi, &body).is_err() {
+            let what = "its port is open, but what answers there lists no models: it is no model server";
+            return Look::Foreign(what.to_owned());
+        }
         let good = |answer: Result<(StatusCode, Bytes), Failure>| {
             answer.ok().filter(|(status, _)| status.is_success()).map(|(_, body)| body)
         };
@@ -277,7 +273,7 @@ impl Gateway {
             running: running.as_deref(),
             status: status.as_deref(),
         };
-        (Look::Server(LocalServer::read(&bodies)), Some(listed))
+        Look::Server(LocalServer::read(&bodies))
     }
 
     /// Asks a model of the local server for one token; `None` when local and key are such that nothing could be asked.

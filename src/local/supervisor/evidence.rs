@@ -176,7 +176,7 @@ impl Evidence {
         if !server.healthy {
             return (State::Degraded, "it answers, and its /health does not say that it is well".to_owned());
         }
-        if server.models.is_empty() {
+        if server.own_ids().next().is_none() {
             return (State::Degraded, "it lists no model".to_owned());
         }
         let doubt = self.doubt.as_deref().unwrap_or("it does not serve");

@@ -19,7 +19,7 @@ use ladder::Ladder;
 use std::time::Instant;
 
 /// What answered when the server was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Look {
     /// Nobody listens on the port.
     Closed,
@@ -58,7 +58,7 @@ pub struct Holder {
 }
 
 /// One look at everything.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Observation {
     /// The port.
     pub look: Look,
@@ -84,7 +84,7 @@ pub enum Trial {
 }
 
 /// What the machine is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Input {
     /// The server was looked at.
     Looked(Observation),

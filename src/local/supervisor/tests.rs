@@ -3,6 +3,7 @@
 use super::super::health::ServerKind;
 use super::super::launchctl::LastExit;
 use super::*;
+use crate::provider::listing::ListedModel;
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -67,13 +68,16 @@ fn agent(state: AgentState) -> SeenAgent {
     SeenAgent { label: OURS.to_owned(), ours: true, state }
 }
 
+fn listed(id: &str) -> ListedModel {
+    ListedModel { id: id.to_owned(), ..ListedModel::default() }
+}
+
 fn server(loaded: &[&str]) -> Look {
-    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     Look::Server(LocalServer {
         kind: ServerKind::VllmMlx,
         healthy: true,
-        models: names(&["tiny", "noise"]),
-        loaded: names(loaded),
+        models: ["tiny", "noise"].map(listed).to_vec(),
+        loaded: loaded.iter().map(|name| (*name).to_owned()).collect(),
         loading: false,
     })
 }
@@ -144,7 +148,7 @@ fn a_server_that_tells_nothing_of_its_memory_is_proven_by_traffic_only() {
     let other = Look::Server(LocalServer {
         kind: ServerKind::Other,
         healthy: true,
-        models: vec!["m".to_owned()],
+        models: vec![listed("m")],
         loaded: Vec::new(),
         loading: false,
     });
