@@ -367,3 +367,86 @@ async fn a_peer_of_llama_swap_hears_nothing_of_what_must_stay_on_this_machine() 
     let asked = asked(&local);
     assert_eq!(asked.iter().filter(|model| *model == "far/remote-big").count(), 1, "{asked:?}");
 }
+
+/// A llama-swap with an embedding model in memory, and what else `running` names.
+fn with_embedding_model(seen: &Seen, running: &Value) -> Reply {
+    match seen.path.as_str() {
+        "/v1/chat/completions" if seen.json()["model"] == "org/embed" => {
+            Reply::json(400, &json!({"detail": "this model does not support chat"}))
+        }
+        "/v1/models" => Reply::models(&["org/embed", MODEL]),
+        _ => llama_swap(seen, running),
+    }
+}
+
+#[tokio::test]
+async fn an_embedding_model_in_memory_condemns_nobody_and_no_class_goes_to_it() {
+    let local = Upstream::start(|seen| with_embedding_model(seen, &json!([{"model": "org/embed", "state": "ready"}])));
+    let local = local.await;
+    let gateway = gateway(&local.url(), None);
+    let detail = "org/embed in its memory is no model for chat";
+    let said = async {
+        while !health(&gateway).await["local_server"]["detail"].as_str().unwrap().contains(detail) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(support::upstream::PATIENCE, said).await.unwrap_or_else(|_| panic!("{}", gateway.log()));
+    assert_eq!(health(&gateway).await["local_server"]["supervisor"], "idle");
+    let (status, _, body) = chat(&gateway, "coding").await;
+    assert_eq!(status, 200, "{body}");
+    granted(&gateway).await;
+    assert_eq!(chat(&gateway, "default").await.0, 200);
+    let asked = asked(&local);
+    assert_eq!(asked.iter().filter(|model| *model == "org/embed").count(), 1, "{asked:?}");
+}
+
+#[tokio::test]
+async fn the_next_model_in_memory_proves_where_the_first_does_not_chat() {
+    let running = json!([{"model": "org/embed", "state": "ready"}, {"model": MODEL, "state": "ready"}]);
+    let local = Upstream::start(move |seen| with_embedding_model(seen, &running)).await;
+    let gateway = gateway(&local.url(), None);
+    becomes(&gateway, "ready").await;
+    assert_eq!(asked(&local), ["org/embed", MODEL]);
+}
+
+#[tokio::test]
+async fn models_of_which_the_list_says_that_they_do_not_chat_are_never_asked_to() {
+    let running = json!([{"model": "org/embed", "state": "ready"}, {"model": "org/rank", "state": "ready"}]);
+    let local = Upstream::start(move |seen| real_llama_swap(seen, &running)).await;
+    let gateway = gateway(&local.url(), None);
+    becomes(&gateway, "idle").await;
+    assert_eq!(chat(&gateway, "coding").await.0, 200);
+    let asked = asked(&local);
+    assert!(asked.len() == 1 && !["org/embed", "org/rank"].iter().any(|model| asked[0] == *model), "{asked:?}");
+}
+
+#[tokio::test]
+async fn no_proof_is_asked_for_while_anything_is_in_flight() {
+    let (answer, held) = Reply::held();
+    let (mut held, mut answer) = (Some(held), Some(answer));
+    let loaded = Arc::new(AtomicUsize::new(0));
+    let is_loaded = Arc::clone(&loaded);
+    let mut local = Upstream::start(move |seen| match seen.path.as_str() {
+        "/v1/embeddings" => {
+            is_loaded.store(1, Ordering::SeqCst);
+            held.take().unwrap()
+        }
+        _ if is_loaded.load(Ordering::SeqCst) == 0 => llama_swap(seen, &json!([])),
+        _ => llama_swap(seen, &json!([{"model": MODEL, "state": "ready"}])),
+    })
+    .await;
+    let gateway = gateway(&local.url(), None);
+    becomes(&gateway, "idle").await;
+    let body = json!({"model": format!("mlx-local/{MODEL}"), "input": "hi"});
+    let asking = tokio::spawn(gateway.post("/v1/embeddings", &body).send());
+    local.next("POST").await;
+    becomes(&gateway, "starting").await;
+    for _ in 0..3 {
+        local.next("GET").await;
+    }
+    assert_eq!(asked(&local), [MODEL], "only the embedding");
+    let vector = json!({"object": "list", "model": MODEL, "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}], "usage": {"prompt_tokens": 1, "total_tokens": 1}});
+    answer.take().unwrap().send(Reply::json(200, &vector)).ok().unwrap();
+    assert_eq!(asking.await.unwrap().unwrap().status(), 200);
+    becomes(&gateway, "ready").await;
+}

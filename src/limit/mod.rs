@@ -102,6 +102,12 @@ impl Admission {
         self.door(provider).change(Instant::now(), |queue, now| ((), queue.observed(loaded, now)));
     }
 
+    /// The model of a provider whose models share a memory may be asked without a swap.
+    pub fn holds(&self, provider: &str, model: &str) -> bool {
+        let doors = self.doors.read().unwrap_or_else(PoisonError::into_inner);
+        doors.get(provider).is_some_and(|door| door.queue().holds(model))
+    }
+
     /// How many requests each model has that was asked lately, in the order of their names.
     pub fn depths(&self) -> Vec<Depth> {
         let doors: Vec<Arc<Door>> =

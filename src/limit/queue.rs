@@ -188,6 +188,11 @@ impl<W> Queue<W> {
         woken
     }
 
+    /// The model is in the shared memory, or on its way into it, and stays for now.
+    pub(super) fn holds(&self, model: &str) -> bool {
+        self.residency.holds(model)
+    }
+
     /// Somebody waits.
     pub(super) fn has_waiters(&self) -> bool {
         self.waiting > 0

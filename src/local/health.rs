@@ -3,6 +3,7 @@
 use crate::provider::ModelList;
 use crate::provider::listing::{self, ListedModel};
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// Which program listens on the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct LocalServer {
     pub models: Vec<ListedModel>,
     /// The ids that are in memory now, as far as it tells.
     pub loaded: Vec<String>,
+    /// The ids of those that cannot chat: it says so, or one refused to.
+    pub mute: HashSet<String>,
     /// It is loading a model now.
     pub loading: bool,
 }
@@ -49,17 +52,25 @@ impl LocalServer {
         let json = |body: Option<&[u8]>| body.and_then(|body| serde_json::from_slice::<Value>(body).ok());
         let health = json(bodies.health);
         let models = bodies.models.and_then(|body| listing::parse(ModelList::OpenAi, body).ok()).unwrap_or_default();
+        let mute = models.iter().filter(|model| model.chat == Some(false)).map(|model| model.id.clone()).collect();
         if let Some(running) =
             json(bodies.running).as_ref().and_then(|body| body.get("running")).filter(|it| it.is_array())
         {
             let loaded = ids(Some(running), "model", |entry| entry.get("state").is_none_or(|state| state == "ready"));
             let starts = |entry: &Value| entry.get("state").is_some_and(|state| state == "starting");
             let loading = running.as_array().is_some_and(|entries| entries.iter().any(starts));
-            return Self { kind: ServerKind::LlamaSwap, healthy: bodies.health.is_some(), models, loaded, loading };
+            return Self {
+                kind: ServerKind::LlamaSwap,
+                healthy: bodies.health.is_some(),
+                models,
+                loaded,
+                mute,
+                loading,
+            };
         }
         let Some(loaded_flag) = health.as_ref().and_then(|health| health.get("model_loaded")) else {
             let healthy = bodies.health.is_some();
-            return Self { kind: ServerKind::Other, healthy, loaded: Vec::new(), models, loading: false };
+            return Self { kind: ServerKind::Other, healthy, loaded: Vec::new(), models, mute, loading: false };
         };
         let status = json(bodies.status);
         let managed = status.as_ref().and_then(|status| status.pointer("/model_manager/models"));
@@ -71,7 +82,12 @@ impl LocalServer {
         let healthy = health.as_ref().and_then(|health| health.get("status")).is_some_and(|status| status == "healthy");
         let residency = health.as_ref().and_then(|health| health.get("residency_state"));
         let loading = residency.is_some_and(|state| state == "loading");
-        Self { kind: ServerKind::VllmMlx, healthy, models, loaded, loading }
+        Self { kind: ServerKind::VllmMlx, healthy, models, loaded, mute, loading }
+    }
+
+    /// The ids of what is in memory and can give a token, as far as that is known.
+    pub fn loaded_for_chat(&self) -> impl Iterator<Item = &str> {
+        self.loaded.iter().map(String::as_str).filter(|model| !self.mute.contains(*model))
     }
 
     /// The ids of what it has on this machine.

@@ -86,7 +86,7 @@ fn holds(list: Option<&Value>, word: &str) -> Option<bool> {
 }
 
 /// OpenAI's shape, with what hosts of open models add to it: Mistral `capabilities`, `max_context_length`; Groq
-/// `context_window`; vLLM `max_model_len`; Together and Hugging Face `context_length`.
+/// `context_window`; vLLM `max_model_len`; Together and Hugging Face `context_length`; llama-swap `architecture`.
 fn openai(entry: &Map<String, Value>) -> Option<ListedModel> {
     let abilities = entry.get("capabilities").filter(|value| value.is_object());
     let kind = entry.get("type").and_then(Value::as_str);
@@ -97,10 +97,11 @@ fn openai(entry: &Map<String, Value>) -> Option<ListedModel> {
         id: id(entry, "id")?,
         created: number(entry, "created"),
         chat: flag(abilities, "completion_chat").or_else(|| {
-            let kind = kind?;
-            ["embedding", "image", "rerank", "moderation", "audio", "video", "transcribe"]
-                .contains(&kind)
-                .then_some(false)
+            let other = ["embedding", "image", "rerank", "moderation", "audio", "video", "transcribe"];
+            let is_other = kind.is_some_and(|kind| other.contains(&kind)) || flag(abilities, "reranker") == Some(true);
+            let speaks = |way: &str| holds(entry.get("architecture").and_then(|it| it.get(way)), "text");
+            let is_mute = [speaks("input_modalities"), speaks("output_modalities")].contains(&Some(false));
+            (is_other || is_mute).then_some(false)
         }),
         facts: Facts {
             context,

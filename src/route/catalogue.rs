@@ -74,6 +74,11 @@ impl List {
         }
     }
 
+    /// False if the model is known not to chat.
+    pub fn may_chat(&self, id: &str) -> bool {
+        self.find(id).is_none_or(|model| model.chat != Some(false))
+    }
+
     /// True if a local server has the model on this machine, as far as it says.
     pub fn is_here(&self, id: &str) -> bool {
         let runs = || self.running.iter().flatten().any(|model| model == id);

@@ -71,7 +71,9 @@ fn candidates<'a>(view: &View<'a>, name: &str, class: &Class, selector: &'a Sele
         let is_down = list.is_some_and(|list| list.failure.is_some());
         for (model, known) in list.into_iter().flat_map(List::known) {
             let matches = selector.model.as_ref().is_none_or(|pattern| glob(pattern, &model.id));
-            if !matches || model.chat == Some(false) {
+            // Who names a model that does not chat asks it for something else.
+            let is_named = pin.is_some_and(|pin| pin.eq_ignore_ascii_case(&model.id));
+            if !matches || (model.chat == Some(false) && !is_named) {
                 continue;
             }
             let facts = view.told(provider, &model.id, known);

@@ -417,16 +417,17 @@ fn local_default(view: &View<'_>) -> Result<Target, PlanError> {
         }
     };
     let role = view.role("default").filter(|role| list.is_none_or(|list| list.is_here(role)));
-    if let Some(running) = list.and_then(|list| list.running.as_deref()).filter(|running| !running.is_empty()) {
+    if let Some((list, running)) = list.and_then(|list| Some((list, list.running.as_deref()?))) {
         let preferred = role.filter(|role| running.iter().any(|model| model.eq_ignore_ascii_case(role)));
-        if let Some(model) = preferred.or(running.first().map(String::as_str)) {
+        let first = || running.iter().map(String::as_str).find(|model| list.may_chat(model));
+        if let Some(model) = preferred.or_else(first) {
             return Ok(target(model, "in memory"));
         }
     }
     if let Some(model) = role {
         return Ok(target(model, "role default"));
     }
-    if let Some(model) = list.and_then(|list| list.models.first()) {
+    if let Some(model) = list.and_then(|list| list.models.iter().find(|model| model.chat != Some(false))) {
         return Ok(match list.and_then(|list| list.running.as_deref()) {
             None => target(&model.id, "what the server serves"),
             Some(_) => target(&model.id, "nothing is in memory and no default is named, so the first listed"),

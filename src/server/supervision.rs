@@ -203,6 +203,7 @@ impl Gateway {
     fn perform(&self, action: Action) -> BoxFuture<'_, Input> {
         match action {
             Action::Look => async { Input::Looked(self.look_at_local().await) }.boxed(),
+            Action::Prove { model } if self.would_disturb(&model) => async { Input::Proved(None) }.boxed(),
             Action::Prove { model } => async move {
                 let began = Instant::now();
                 let trial = self.ask_for_a_token(&model, began + PROOF_LIMIT).await;
@@ -216,13 +217,15 @@ impl Gateway {
     /// Looks at the server, its agent and its processes once, and tells the directory.
     pub async fn look_at_local(&self) -> Observation {
         let snapshot = self.snapshot();
-        let in_flight = self.supervision.in_flight.load(Ordering::Relaxed);
         let Some(provider) = snapshot.providers.iter().find(|provider| &*provider.name == MLX_LOCAL) else {
             self.directory.local_gone();
             let look = Look::Foreign("the provider mlx-local is switched off in the configuration".to_owned());
-            return Observation { look, agent: None, holder: None, in_flight };
+            return Observation { look, agent: None, holder: None, in_flight: self.local_work() };
         };
-        let look = self.look_through(provider).await;
+        let mut look = self.look_through(provider).await;
+        if let Look::Server(server) = &mut look {
+            server.mute.extend(self.directory.mute().iter().cloned());
+        }
         match &look {
             Look::Server(server) => {
                 if server.kind == ServerKind::LlamaSwap {
@@ -236,7 +239,19 @@ impl Gateway {
         }
         let port = address_of(provider).map(|(_, port)| port);
         let (agent, holder) = self.supervision.surroundings.lock().await.look(&look, port).await;
-        Observation { look, agent, holder, in_flight }
+        Observation { look, agent, holder, in_flight: self.local_work() }
+    }
+
+    /// Requests that run on the local server now.
+    fn local_work(&self) -> usize {
+        self.supervision.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The server is at work, or its memory has been given to another model since it was looked at: to ask this one would
+    /// swap models.
+    fn would_disturb(&self, model: &str) -> bool {
+        let swaps = self.directory.local_server().is_some_and(|server| server.kind == ServerKind::LlamaSwap);
+        self.local_work() > 0 || swaps && !self.admission.holds(MLX_LOCAL, model)
     }
 
     async fn look_through(&self, provider: &Provider) -> Look {
@@ -283,7 +298,13 @@ impl Gateway {
         let url = format!("{}/v1/chat/completions", provider.endpoints[0].base_url());
         let asked = self.post(provider, url, Bytes::from(proof::request(model)), deadline).await;
         Some(match asked {
-            Ok((status, body)) => proof::read(status.as_u16(), &body),
+            Ok((status, body)) => {
+                let trial = proof::read(status.as_u16(), &body);
+                if trial == Trial::NotForChat {
+                    self.directory.refused_to_chat(model);
+                }
+                trial
+            }
             Err(failure) => trial_of(&failure).unwrap_or_else(|| Trial::Failed(failure.outcome.label().to_owned())),
         })
     }

@@ -21,7 +21,7 @@ pub(super) struct Evidence {
     active: Option<Instant>,
     /// It said that it has too much to do, and has served nothing since.
     busy_since: Option<Instant>,
-    /// When it was last asked for a proof.
+    /// When the last proof came, or did not.
     asked: Option<Instant>,
     /// Proofs that failed in a row.
     failed_proofs: u32,
@@ -55,11 +55,14 @@ impl Evidence {
     }
 
     pub(super) fn proved(&mut self, trial: &Trial, pace: &Pace, now: Instant) {
+        // After a model that does not chat, another one is asked as soon as it is seen.
+        self.asked = Some(now).filter(|_| *trial != Trial::NotForChat).or(self.asked);
         match trial {
             Trial::Served => self.served(now),
             Trial::Busy => self.is_busy(now),
             Trial::TimedOut if self.under_load(pace, now) => self.is_busy(now),
             Trial::TimedOut => self.failed_proof("a completion of one token did not come in time"),
+            Trial::NotForChat => {}
             Trial::Failed(reason) => self.failed_proof(reason),
         }
     }
@@ -68,6 +71,7 @@ impl Evidence {
         match trial {
             Trial::Served => self.served(now),
             Trial::Busy => self.is_busy(now),
+            Trial::NotForChat => {}
             // A client's failure is a reason to look and to ask for a proof, no verdict.
             Trial::TimedOut => self.doubt = Some("a client's request got no answer in time".to_owned()),
             Trial::Failed(reason) => self.doubt = Some(format!("a client's request failed: {reason}")),
@@ -79,10 +83,6 @@ impl Evidence {
         self.forget();
         // Launchd may name the new process only at the next look; its grace begins here either way.
         self.process = self.process.map(|(pid, _)| (pid, now));
-    }
-
-    pub(super) fn asked_for_proof(&mut self, now: Instant) {
-        self.asked = Some(now);
     }
 
     fn served(&mut self, now: Instant) {
@@ -196,16 +196,16 @@ impl Evidence {
         if self.proven.is_some() {
             return (State::Ready, "it has given a token".to_owned());
         }
-        match server.loaded.first() {
-            Some(model) => (State::Starting, format!("{model} is in memory and has not given a token yet")),
-            None => (State::Idle, "it is well and tells of no model in memory".to_owned()),
+        match (server.loaded_for_chat().next(), server.loaded.first()) {
+            (Some(model), _) => (State::Starting, format!("{model} is in memory and has not given a token yet")),
+            (None, Some(model)) => (State::Idle, format!("it is well, and {model} in its memory is no model for chat")),
+            (None, None) => (State::Idle, "it is well and tells of no model in memory".to_owned()),
         }
     }
 
-    /// A model that is in memory for certain.
+    /// A model that is in memory for certain and can give a token, as far as that is known.
     pub(super) fn loaded_model(&self) -> Option<&str> {
-        let server = self.latest.as_ref()?.look.server()?;
-        server.loaded.first().map(String::as_str)
+        self.latest.as_ref()?.look.server()?.loaded_for_chat().next()
     }
 
     /// Something must be found out: it never served since it came up, or something failed. Never while it is at work:

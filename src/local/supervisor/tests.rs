@@ -5,6 +5,7 @@ use super::super::launchctl::LastExit;
 use super::*;
 use crate::provider::listing::ListedModel;
 use proptest::prelude::*;
+use std::collections::HashSet;
 use std::time::Duration;
 
 const OURS: &str = "dev.bifrost.vllm-mlx";
@@ -78,6 +79,7 @@ fn server(loaded: &[&str]) -> Look {
         healthy: true,
         models: ["tiny", "noise"].map(listed).to_vec(),
         loaded: loaded.iter().map(|name| (*name).to_owned()).collect(),
+        mute: HashSet::new(),
         loading: false,
     })
 }
@@ -136,6 +138,44 @@ fn another_model_must_prove_itself_too() {
 }
 
 #[test]
+fn a_proof_is_wanted_only_where_a_look_has_just_shown_the_model_and_nothing_at_work() {
+    let mut bench = Bench::new();
+    bench.look(server(&["tiny"])).prove();
+    bench.tell(Input::Proved(Some(Trial::Served))).pass(1);
+    bench.tell(Input::Traffic(Trial::Failed("a 500".to_owned()))).pass(60);
+    assert!(bench.wanted().is_empty(), "the model may be gone since the last look");
+    bench.tell(Input::Looked(Observation { look: server(&["tiny"]), agent: None, holder: None, in_flight: 1 }));
+    assert!(bench.wanted().is_empty());
+    bench.look(server(&["tiny"])).prove();
+    bench.tell(Input::Proved(None)).pass(5).look(server(&["tiny"]));
+    assert_eq!(bench.prove(), [Action::Prove { model: "tiny".to_owned() }], "it was not asked");
+}
+
+#[test]
+fn a_model_that_does_not_chat_condemns_nobody() {
+    let with_mute = |loaded: &[&str]| {
+        let mut look = server(loaded);
+        if let Look::Server(server) = &mut look {
+            server.mute.insert("noise".to_owned());
+        }
+        look
+    };
+    let mut bench = Bench::new();
+    bench.look(server(&["noise", "tiny"]));
+    assert_eq!(bench.prove(), [Action::Prove { model: "noise".to_owned() }]);
+    bench.tell(Input::Proved(Some(Trial::NotForChat))).look(with_mute(&["noise", "tiny"]));
+    assert_eq!(bench.prove(), [Action::Prove { model: "tiny".to_owned() }], "the next one is asked");
+    bench.tell(Input::Proved(Some(Trial::Served)));
+    assert_eq!(bench.state(), State::Ready);
+    let mut alone = Bench::new();
+    for _ in 0..10 {
+        assert_eq!(alone.look(with_mute(&["noise"])).state(), State::Idle);
+        assert!(alone.pass(60).wanted().is_empty());
+    }
+    assert!(alone.reason().contains("noise"), "{}", alone.reason());
+}
+
+#[test]
 fn traffic_that_succeeds_is_proof() {
     let mut bench = Bench::new();
     bench.look(server(&["tiny"])).tell(Input::Traffic(Trial::Served));
@@ -150,6 +190,7 @@ fn a_server_that_tells_nothing_of_its_memory_is_proven_by_traffic_only() {
         healthy: true,
         models: vec![listed("m")],
         loaded: Vec::new(),
+        mute: HashSet::new(),
         loading: false,
     });
     let mut bench = Bench::new();
@@ -167,13 +208,13 @@ fn a_clients_failure_is_looked_into_and_only_failed_proofs_condemn() {
     assert_eq!(bench.state(), State::Degraded);
     assert!(bench.reason().contains("a 500"));
     for proof in 1..=3 {
-        bench.prove();
+        bench.look(server(&["tiny"])).prove();
         bench.tell(Input::Proved(Some(Trial::Failed("no token".to_owned())))).look(server(&["tiny"]));
         assert!(bench.wanted().is_empty(), "at most one a minute");
         assert_eq!(bench.state(), if proof < 3 { State::Degraded } else { State::Down });
         bench.pass(60);
     }
-    bench.prove();
+    bench.look(server(&["tiny"])).prove();
     assert_eq!(bench.tell(Input::Proved(Some(Trial::Served))).state(), State::Ready);
 }
 
@@ -338,7 +379,7 @@ fn a_model_is_kept_warm_only_when_asked_and_idle() {
     assert_eq!(bench.prove(), [Action::Prove { model: "tiny".to_owned() }]);
     bench.tell(Input::Proved(Some(Trial::Served)));
     assert!(bench.pass(239).wanted().is_empty());
-    bench.pass(1).prove();
+    bench.pass(1).look(server(&["tiny"])).prove();
 }
 
 #[test]
