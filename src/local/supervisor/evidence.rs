@@ -9,6 +9,8 @@ use std::time::Instant;
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
     latest: Option<Observation>,
+    /// When that was.
+    looked: Option<Instant>,
     /// It has answered since the gateway started.
     was_up: bool,
     /// The agent's process, and since when it is known; a remedy counts as a new one.
@@ -43,7 +45,9 @@ impl Evidence {
                 self.silent_since = None;
                 let before = self.latest.as_ref().and_then(|latest| latest.look.server());
                 let has_new = |before: &LocalServer| server.loaded.iter().any(|model| !before.loaded.contains(model));
-                if server.loaded.is_empty() && server.kind != ServerKind::Other || before.is_some_and(has_new) {
+                // What has served since the last look may be the new one.
+                let is_new = before.is_some_and(has_new) && !self.has_served_since_look();
+                if server.loaded.is_empty() && server.kind != ServerKind::Other || is_new {
                     self.proven = None;
                 }
             }
@@ -52,6 +56,12 @@ impl Evidence {
             Look::Foreign(_) | Look::Loading => self.silent_since = None,
         }
         self.latest = Some(observation);
+        self.looked = Some(now);
+    }
+
+    /// It gave a token after it was looked at last.
+    fn has_served_since_look(&self) -> bool {
+        self.proven.is_some_and(|proven| self.looked.is_none_or(|looked| proven > looked))
     }
 
     pub(super) fn proved(&mut self, trial: &Trial, pace: &Pace, now: Instant) {
@@ -190,7 +200,7 @@ impl Evidence {
         if self.doubt.is_some() && !server.loaded.is_empty() {
             return (State::Degraded, doubt.to_owned());
         }
-        if server.loading {
+        if server.loading && !self.has_served_since_look() {
             return (State::Loading, "it loads a model".to_owned());
         }
         if self.proven.is_some() {

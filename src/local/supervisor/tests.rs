@@ -176,6 +176,23 @@ fn a_model_that_does_not_chat_condemns_nobody() {
 }
 
 #[test]
+fn a_model_that_was_swapped_in_and_answered_is_ready_before_and_after_it_is_seen() {
+    let mut loading = server(&[]);
+    if let Look::Server(server) = &mut loading {
+        server.loading = true;
+    }
+    let mut bench = Bench::new();
+    bench.look(server(&["tiny"])).pass(1).tell(Input::Traffic(Trial::Served)).pass(5).look(loading);
+    assert_eq!(bench.state(), State::Loading);
+    bench.pass(1).tell(Input::Traffic(Trial::Served));
+    assert_eq!(bench.state(), State::Ready, "an answer is newer than the look");
+    assert_eq!(bench.pass(4).look(server(&["noise"])).state(), State::Ready);
+    assert!(bench.wanted().is_empty());
+    bench.pass(5).look(server(&["tiny", "noise"]));
+    assert_eq!(bench.state(), State::Starting, "nothing has come since the last look");
+}
+
+#[test]
 fn traffic_that_succeeds_is_proof() {
     let mut bench = Bench::new();
     bench.look(server(&["tiny"])).tell(Input::Traffic(Trial::Served));
