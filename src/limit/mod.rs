@@ -97,9 +97,9 @@ impl Admission {
         }
     }
 
-    /// The server says which models are in its memory.
-    pub fn observed(&self, provider: &Provider, loaded: &[String]) {
-        self.door(provider).change(Instant::now(), |queue, now| ((), queue.observed(loaded, now)));
+    /// The server says which models are in its memory, and which it loads.
+    pub fn observed(&self, provider: &Provider, loaded: &[String], starting: &[String]) {
+        self.door(provider).change(Instant::now(), |queue, now| ((), queue.observed(loaded, starting, now)));
     }
 
     /// The model of a provider whose models share a memory may be asked without a swap.

@@ -135,7 +135,7 @@ async fn what_the_server_says_lets_another_model_in() {
     let of = |model| Ask { model, swaps: true, ..ASK };
     let _first = now(admission.enter(&provider, of("a")));
     let other = later(admission.enter(&provider, of("b")));
-    admission.observed(&provider, &["a".to_owned(), "b".to_owned()]);
+    admission.observed(&provider, &["a".to_owned(), "b".to_owned()], &[]);
     assert!(other.admitted(Instant::now()).await.is_ok());
 }
 

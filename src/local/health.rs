@@ -31,6 +31,8 @@ pub struct LocalServer {
     pub mute: HashSet<String>,
     /// It is loading a model now.
     pub loading: bool,
+    /// The ids of those that it loads, where it names them.
+    pub starting: Vec<String>,
 }
 
 /// The bodies of one round; `None` where the server answered with an error or not at all.
@@ -57,8 +59,8 @@ impl LocalServer {
             json(bodies.running).as_ref().and_then(|body| body.get("running")).filter(|it| it.is_array())
         {
             let loaded = ids(Some(running), "model", |entry| entry.get("state").is_none_or(|state| state == "ready"));
-            let starts = |entry: &Value| entry.get("state").is_some_and(|state| state == "starting");
-            let loading = running.as_array().is_some_and(|entries| entries.iter().any(starts));
+            let starting = ids(Some(running), "model", |entry| entry.get("state").is_some_and(|it| it == "starting"));
+            let loading = !starting.is_empty();
             return Self {
                 kind: ServerKind::LlamaSwap,
                 healthy: bodies.health.is_some(),
@@ -66,11 +68,20 @@ impl LocalServer {
                 loaded,
                 mute,
                 loading,
+                starting,
             };
         }
         let Some(loaded_flag) = health.as_ref().and_then(|health| health.get("model_loaded")) else {
             let healthy = bodies.health.is_some();
-            return Self { kind: ServerKind::Other, healthy, loaded: Vec::new(), models, mute, loading: false };
+            return Self {
+                kind: ServerKind::Other,
+                healthy,
+                loaded: Vec::new(),
+                models,
+                mute,
+                loading: false,
+                starting: Vec::new(),
+            };
         };
         let status = json(bodies.status);
         let managed = status.as_ref().and_then(|status| status.pointer("/model_manager/models"));
@@ -82,7 +93,7 @@ impl LocalServer {
         let healthy = health.as_ref().and_then(|health| health.get("status")).is_some_and(|status| status == "healthy");
         let residency = health.as_ref().and_then(|health| health.get("residency_state"));
         let loading = residency.is_some_and(|state| state == "loading");
-        Self { kind: ServerKind::VllmMlx, healthy, models, loaded, mute, loading }
+        Self { kind: ServerKind::VllmMlx, healthy, models, loaded, mute, loading, starting: Vec::new() }
     }
 
     /// The ids of what is in memory and can give a token, as far as that is known.
@@ -137,7 +148,7 @@ mod tests {
         let bodies = Bodies { health: Some(b"OK"), models: Some(MODELS), running: Some(running), status: None };
         let server = LocalServer::read(&bodies);
         assert_eq!((server.kind, server.healthy), (ServerKind::LlamaSwap, true));
-        assert_eq!(server.loaded, ["noise"]);
+        assert_eq!((server.loaded, server.starting), (vec!["noise".to_owned()], vec!["tiny".to_owned()]));
     }
 
     #[test]

@@ -229,7 +229,7 @@ impl Gateway {
         match &look {
             Look::Server(server) => {
                 if server.kind == ServerKind::LlamaSwap {
-                    self.admission.observed(provider, &server.loaded);
+                    self.admission.observed(provider, &server.loaded, &server.starting);
                 }
                 self.directory.local_answered(provider, Ok(server.clone()));
             }

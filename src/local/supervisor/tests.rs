@@ -81,6 +81,7 @@ fn server(loaded: &[&str]) -> Look {
         loaded: loaded.iter().map(|name| (*name).to_owned()).collect(),
         mute: HashSet::new(),
         loading: false,
+        starting: Vec::new(),
     })
 }
 
@@ -209,6 +210,7 @@ fn a_server_that_tells_nothing_of_its_memory_is_proven_by_traffic_only() {
         loaded: Vec::new(),
         mute: HashSet::new(),
         loading: false,
+        starting: Vec::new(),
     });
     let mut bench = Bench::new();
     assert_eq!(bench.look(other.clone()).state(), State::Idle);
