@@ -419,6 +419,27 @@ fn what_the_local_server_has_on_other_machines_answers_nobody_who_must_stay_on_t
 }
 
 #[test]
+fn an_alias_of_the_local_server_means_its_model_and_is_asked_by_its_own_name() {
+    let mut world = World::new(&[MLX_LOCAL]).roles(r#"{"default": "quick"}"#);
+    let provider = world.provider(MLX_LOCAL);
+    let big = ListedModel { aliases: vec!["Quick".to_owned()], ..model("org/big") };
+    world.catalogue.set(&provider, vec![model("org/a"), big], Some(vec!["org/big".to_owned()]), NOW);
+    let pin = Selector { model: Some("quick".to_owned()), ..local() };
+    world.snapshot.classes.insert("pinned".to_owned(), class(false, vec![pin]));
+    for (asked, target) in [
+        ("quick", "mlx-local/Quick"),
+        ("mlx-local/Quick", "mlx-local/Quick"),
+        ("mlx-local/default", "mlx-local/Quick"),
+        ("org/big", "mlx-local/org/big"),
+        ("pinned", "mlx-local/Quick"),
+        ("pre-commit", "mlx-local/org/big"),
+    ] {
+        assert_eq!(world.targets(asked), [target], "{asked}");
+    }
+    assert_eq!(world.local_only().targets("gpt-x"), ["mlx-local/Quick"], "the default is in memory");
+}
+
+#[test]
 fn a_local_server_of_which_nothing_is_known_answers_nobody_who_must_stay_on_this_machine() {
     let world = World::new(&[MLX_LOCAL]).local_only();
     assert_eq!(world.ask("mlx-local/org/m").unwrap_err(), PlanError::NotYet);

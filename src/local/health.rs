@@ -101,6 +101,18 @@ impl LocalServer {
         self.loaded.iter().map(String::as_str).filter(|model| !self.mute.contains(*model))
     }
 
+    /// The model that it means by a name: an alias's own, else the name.
+    pub fn meant_by<'a>(&'a self, name: &'a str) -> &'a str {
+        let is_alias = |model: &&ListedModel| model.aliases.iter().any(|alias| alias == name);
+        self.models.iter().find(is_alias).map_or(name, |model| &model.id)
+    }
+
+    /// It brings this model into a memory that its models share, in the place of another.
+    pub fn swaps(&self, model: &str) -> bool {
+        let is_meant = |listed: &&ListedModel| listed.id == model && !listed.is_remote && !listed.is_choice;
+        self.kind == ServerKind::LlamaSwap && self.models.iter().any(|listed| is_meant(&listed))
+    }
+
     /// The ids of what it has on this machine.
     pub fn own_ids(&self) -> impl Iterator<Item = &str> {
         self.models.iter().filter(|model| !model.is_remote).map(|model| model.id.as_str())

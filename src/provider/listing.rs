@@ -17,6 +17,12 @@ pub struct ListedModel {
     pub chat: Option<bool>,
     /// What the list says of it.
     pub facts: Facts,
+    /// llama-swap's other names for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// llama-swap chooses a model each time that this name is asked for.
+    #[serde(skip)]
+    pub is_choice: bool,
     /// llama-swap passes it on to another machine, or may.
     #[serde(skip)]
     pub is_remote: bool,
@@ -54,7 +60,7 @@ pub fn parse(kind: ModelList, body: &[u8]) -> Result<Vec<ListedModel>, ListingEr
     };
     let mut models: Vec<ListedModel> = entries.iter().filter_map(Value::as_object).filter_map(read).collect();
     forget_uniform_dates(&mut models);
-    llama_swap::tell_remote(&mut models, entries);
+    llama_swap::complete(&mut models, entries);
     Ok(models)
 }
 

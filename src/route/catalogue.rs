@@ -49,9 +49,21 @@ pub struct List {
 }
 
 impl List {
-    /// The model called `id`, case ignored if nothing has exactly this name.
+    /// The model called `id`, or that has this alias, case ignored if nothing has exactly this name.
     pub fn find(&self, id: &str) -> Option<&ListedModel> {
         self.models.get(self.position(id)?)
+    }
+
+    /// The name `id` as its provider spells it: the model's own, or an alias's.
+    pub fn spelled(&self, id: &str) -> Option<&str> {
+        let model = self.find(id)?;
+        let alias = || model.aliases.iter().find(|alias| alias.eq_ignore_ascii_case(id));
+        Some(if model.id.eq_ignore_ascii_case(id) { &model.id } else { alias().unwrap_or(&model.id) })
+    }
+
+    /// The id of the model called `name`, which may be an alias; the name itself if it is not listed.
+    pub fn real_id<'a>(&'a self, name: &'a str) -> &'a str {
+        self.find(name).map_or(name, |model| &model.id)
     }
 
     /// The models with all that is known of them besides the config.
@@ -69,7 +81,7 @@ impl List {
     /// True if the model is in memory, as far as the server says: one that serves all it lists has all of it there.
     pub fn is_loaded(&self, id: &str) -> bool {
         match &self.running {
-            Some(running) => running.iter().any(|model| model.eq_ignore_ascii_case(id)),
+            Some(running) => running.iter().any(|model| model.eq_ignore_ascii_case(self.real_id(id))),
             None => self.find(id).is_some(),
         }
     }
@@ -107,6 +119,13 @@ impl List {
         }
         for (position, model) in self.models.iter().enumerate() {
             self.positions.insert(model.id.clone(), position);
+        }
+        // Whatever is a model's own name is no alias.
+        for (position, model) in self.models.iter().enumerate() {
+            for alias in &model.aliases {
+                self.positions.entry(alias.clone()).or_insert(position);
+                self.positions.entry(alias.to_ascii_lowercase()).or_insert(position);
+            }
         }
     }
 }

@@ -338,8 +338,7 @@ fn single(provider: &Arc<Provider>, model: &str, reason: impl Into<Cow<'static, 
 
 /// The model as its provider spells it, where only the case differs.
 fn listed_spelling<'a>(view: &View<'a>, provider: &Provider, model: &'a str) -> &'a str {
-    let listed = view.catalogue.list(&provider.name).and_then(|list| list.find(model));
-    listed.map_or(model, |listed| &listed.id)
+    view.catalogue.list(&provider.name).and_then(|list| list.spelled(model)).unwrap_or(model)
 }
 
 /// `<provider>/<rest>` with an active provider.
@@ -349,10 +348,10 @@ fn of_provider(view: &View<'_>, provider: &Arc<Provider>, rest: &str, whole: &st
             return single(provider, listed_spelling(view, provider, model), format!("role {rest}"));
         }
     } else if let Some(mlx) = view.mlx()
-        && let Some(listed) = view.catalogue.list(&mlx.name).and_then(|list| list.find(whole))
+        && let Some(listed) = view.catalogue.list(&mlx.name).and_then(|list| list.spelled(whole))
         && view.catalogue.list(&provider.name).is_none_or(|list| list.find(rest).is_none())
     {
-        return single(mlx, &listed.id, "the local server lists exactly this id");
+        return single(mlx, listed, "the local server lists exactly this id");
     }
     single(provider, listed_spelling(view, provider, rest), "its provider is named")
 }
@@ -361,9 +360,9 @@ fn of_provider(view: &View<'_>, provider: &Arc<Provider>, rest: &str, whole: &st
 fn by_id(view: &View<'_>, id: &str) -> Result<Plan, PlanError> {
     let mut found: Vec<Target> = Vec::new();
     for provider in view.providers() {
-        if let Some(model) = view.catalogue.list(&provider.name).and_then(|list| list.find(id)) {
+        if let Some(model) = view.catalogue.list(&provider.name).and_then(|list| list.spelled(id)) {
             let reason = Cow::Borrowed("its provider lists it");
-            found.push(Target { provider: provider.clone(), model: Arc::from(&*model.id), reason, equals: None });
+            found.push(Target { provider: provider.clone(), model: Arc::from(model), reason, equals: None });
         }
     }
     found.sort_by_key(|target| target.provider.kind);
@@ -418,7 +417,7 @@ fn local_default(view: &View<'_>) -> Result<Target, PlanError> {
     };
     let role = view.role("default").filter(|role| list.is_none_or(|list| list.is_here(role)));
     if let Some((list, running)) = list.and_then(|list| Some((list, list.running.as_deref()?))) {
-        let preferred = role.filter(|role| running.iter().any(|model| model.eq_ignore_ascii_case(role)));
+        let preferred = role.filter(|role| !running.is_empty() && list.is_loaded(role));
         let first = || running.iter().map(String::as_str).find(|model| list.may_chat(model));
         if let Some(model) = preferred.or_else(first) {
             return Ok(target(model, "in memory"));
@@ -513,7 +512,7 @@ fn unknown(view: &View<'_>, name: &str) -> PlanError {
     names.extend(view.roles.iter().map(|(role, _)| role.to_owned()));
     for provider in view.providers() {
         let models = view.catalogue.list(&provider.name).map_or(&[][..], |list| &list.models);
-        names.extend(models.iter().map(|model| model.id.clone()));
+        names.extend(models.iter().flat_map(|model| [&model.id].into_iter().chain(&model.aliases)).cloned());
     }
     let likeness = |name: &str| {
         let name = name.to_lowercase();

@@ -38,10 +38,12 @@ pub async fn enter(
     }
     let priority = exchange.priority.or(class.map(|class| class.priority)).unwrap_or_default();
     let limits = &target.provider.limits;
-    let swaps = &*target.provider.name == MLX_LOCAL
-        && !limits.residency.is_zero()
-        && exchange.gateway.directory.swaps(&target.model);
-    let ask = Ask { model: &target.model, priority, swaps };
+    let is_mlx = &*target.provider.name == MLX_LOCAL;
+    let server = if is_mlx { exchange.gateway.directory.local_server() } else { None };
+    // All names of a model have the same places, and the same memory.
+    let model = server.as_deref().map_or(&*target.model, |server| server.meant_by(&target.model));
+    let swaps = !limits.residency.is_zero() && server.as_deref().is_some_and(|server| server.swaps(model));
+    let ask = Ask { model, priority, swaps };
     let began = Instant::now();
     let error = match exchange.gateway.admission.enter(&target.provider, ask) {
         Admitted::Now(permit) => return Ok(Place { permit: Some(permit), waited: Duration::ZERO }),

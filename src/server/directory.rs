@@ -75,12 +75,6 @@ impl Directory {
         self.catalogue.load().list(provider).is_some_and(|list| list.find(model).is_some())
     }
 
-    /// The local server brings this model into a memory that its models share, in the place of another.
-    pub fn swaps(&self, model: &str) -> bool {
-        let is_listed = |server: &LocalServer| server.own_ids().any(|listed| listed == model);
-        self.local.load().as_deref().is_some_and(|server| server.kind == ServerKind::LlamaSwap && is_listed(server))
-    }
-
     /// Somebody lists something.
     pub fn lists_a_model(&self) -> bool {
         let active = self.active.load();
@@ -153,6 +147,11 @@ impl Directory {
 
     /// A model of the local server has chatted.
     pub fn has_chatted(&self, model: &str) {
+        if self.mute.load().is_empty() {
+            return;
+        }
+        let server = self.local.load();
+        let model = server.as_deref().map_or(model, |server| server.meant_by(model));
         if self.mute.load().contains(model) {
             self.mute.rcu(|mute| mute.iter().filter(|mute| *mute != model).cloned().collect::<HashSet<_>>());
         }
