@@ -450,3 +450,29 @@ async fn no_proof_is_asked_for_while_anything_is_in_flight() {
     assert_eq!(asking.await.unwrap().unwrap().status(), 200);
     becomes(&gateway, "ready").await;
 }
+
+/// What llama-swap answers itself (`internal/swaputil/httperror.go`).
+fn of_llama_swap(message: &str) -> Value {
+    json!({"src": "llama-swap", "error": {"message": message, "type": "server_error", "param": null, "code": "internal_error"}})
+}
+
+#[tokio::test]
+async fn a_model_that_llama_swap_cannot_load_is_not_loaded_again_by_the_same_request() {
+    for (message, times) in [
+        ("unspecific error: upstream command exited prematurely", 1),
+        ("unspecific error: health check timed out after 15s", 1),
+        ("unspecific error: group: model unloaded", 3),
+    ] {
+        let local = Upstream::start(move |seen| match seen.path.as_str() {
+            "/v1/chat/completions" | "/v1/messages" => Reply::json(500, &of_llama_swap(message)),
+            _ => llama_swap(seen, &json!([])),
+        })
+        .await;
+        let gateway =
+            Gateway::start(&format!("[providers.mlx-local]\nbase_url = \"{}\"\n[retry]\nbase = \"1ms\"", local.url()));
+        becomes(&gateway, "idle").await;
+        let (status, _, body) = chat(&gateway, &format!("mlx-local/{MODEL}")).await;
+        assert_eq!((status, asked(&local).len()), (500, times), "{message}: {body}");
+        assert!(body["error"]["message"].as_str().unwrap().contains(message), "{body}");
+    }
+}

@@ -6,12 +6,13 @@ use super::splice::{self, Spliced};
 use super::{count_tokens, directory, embeddings};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Response, SignatureOrigin, Usage};
 use crate::dialect::{self, StreamOptions};
+use crate::local::llama_swap::is_failed_load;
 use crate::observe::{Event, Operation};
 use crate::provider::{BodyEdit, Deadlines, Endpoint, MLX_LOCAL, Provider};
 use crate::route::Target;
 use crate::secret::Secret;
 use crate::upstream::auth::Credential;
-use crate::upstream::{Answer, Call, Failure, OriginalError, Phase, limit_reset, retry_after};
+use crate::upstream::{Answer, Call, Failure, LOAD_FAILED, OriginalError, Phase, limit_reset, retry_after};
 use crate::wire::json::Object;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -126,6 +127,9 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     };
     answer.map_err(|mut failure| {
         hide(&terms.credential.secrets(), &mut failure);
+        if &*target.provider.name == MLX_LOCAL && is_failed_load(&failure.error.message) {
+            failure.error.code = Some(LOAD_FAILED.to_owned());
+        }
         failure
     })
 }
