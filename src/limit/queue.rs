@@ -193,6 +193,11 @@ impl<W> Queue<W> {
         self.residency.holds(model)
     }
 
+    /// Only so many may be in flight.
+    pub(super) fn has_limit(&self) -> bool {
+        self.limits.in_flight.is_some()
+    }
+
     /// Somebody waits.
     pub(super) fn has_waiters(&self) -> bool {
         self.waiting > 0

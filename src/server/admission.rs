@@ -21,6 +21,29 @@ pub struct Place {
     pub waited: Duration,
 }
 
+/// The place of a request that is asking its target. Dropped, the request was broken off.
+pub struct Held(Option<Permit>);
+
+impl Held {
+    /// Holds a place while its target is asked.
+    pub fn new(permit: Option<Permit>) -> Self {
+        Self(permit)
+    }
+
+    /// The target has answered: the place is kept or given back as that ends.
+    pub fn answered(mut self) -> Option<Permit> {
+        self.0.take()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(permit) = self.0.take() {
+            permit.broken_off();
+        }
+    }
+}
+
 /// Asks for a place at a target. Where none is free, a class with `spill` goes on if there is another target, and all
 /// others wait: no longer than the queue's limit, the client's own, and until `budget_ends`.
 ///

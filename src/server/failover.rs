@@ -1,6 +1,6 @@
 //! The targets of a plan are asked in turn, each as often as it makes sense, until one answers: docs/FAILOVER.md.
 
-use super::admission::{self, Place};
+use super::admission::{self, Held, Place};
 use super::asking::{Asking, Before};
 use super::attempt::{self, Live, Terms};
 use super::exchange::Exchange;
@@ -141,7 +141,17 @@ impl<'a> Failover<'a> {
     async fn ask(&mut self, target: &Target, is_last: bool, regardless: bool) -> Result<Live, Unanswered> {
         let admitted = admission::enter(self.exchange, target, self.class, is_last, self.budget_ends).await;
         let Place { permit, waited } = admitted.map_err(Unanswered::Failed)?;
-        let live = self.ask_admitted(target, is_last, regardless, waited).await?;
+        let held = Held::new(permit);
+        let asked = self.ask_admitted(target, is_last, regardless, waited).await;
+        if let Err(Unanswered::Failed(failure) | Unanswered::OutOfTime(failure)) = &asked
+            && matches!(failure.outcome, Outcome::Timeout(_))
+        {
+            // It still works on what nobody waits for any more.
+            drop(held);
+            return asked;
+        }
+        let permit = held.answered();
+        let live = asked?;
         self.exchange.keep_place(permit);
         Ok(live)
     }
