@@ -476,3 +476,56 @@ async fn a_model_that_llama_swap_cannot_load_is_not_loaded_again_by_the_same_req
         assert!(body["error"]["message"].as_str().unwrap().contains(message), "{body}");
     }
 }
+
+/// A stream that llama-swap begins with what it says while it loads, cut where no event ends, and goes on with `then`.
+async fn loading_text(stream: &support::upstream::Stream, then: &str) {
+    let say = |text: &str| format!("data: {}\n\n", json!({"choices": [{"delta": {"reasoning_content": text}}]}));
+    let all =
+        [say("━━━━━"), say("llama-swap loading model: org/tiny"), say("."), say("Done! (0.10s)"), then.to_owned()];
+    let all = all.concat();
+    let (head, tail) = all.as_bytes().split_at(60);
+    for piece in [head, tail] {
+        stream.send(piece.to_vec()).await;
+    }
+}
+
+#[tokio::test]
+async fn the_loading_text_of_llama_swap_is_no_content() {
+    let chunk = |content: Value, finish: Value| {
+        let choices = json!([{"index": 0, "delta": {"content": content}, "finish_reason": finish}]);
+        format!(
+            "data: {}\n\n",
+            json!({"id": "1", "object": "chat.completion.chunk", "created": 1, "model": MODEL, "choices": choices})
+        )
+    };
+    let answer = chunk(json!("its own"), Value::Null) + &chunk(json!(""), json!("stop")) + "data: [DONE]\n\n";
+    let failed = of_llama_swap("unspecific error: upstream command exited prematurely").to_string();
+    for (path, then, status, words) in [
+        ("/v1/chat/completions", &answer, 200, "its own"),
+        ("/v1/messages", &answer, 200, "its own"),
+        ("/v1/chat/completions", &failed, 502, "upstream command exited prematurely"),
+        ("/v1/messages", &failed, 502, "upstream command exited prematurely"),
+    ] {
+        let (streams, mut opened) = tokio::sync::mpsc::unbounded_channel();
+        let local = Upstream::start(move |seen| {
+            if seen.method == "GET" {
+                return llama_swap(seen, &json!([]));
+            }
+            let (stream, reply) = Reply::events();
+            streams.send(stream).unwrap();
+            reply
+        })
+        .await;
+        let gateway = gateway(&local.url(), None);
+        becomes(&gateway, "idle").await;
+        let body = json!({"model": format!("mlx-local/{MODEL}"), "max_tokens": 9, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+        let asking = gateway.post(path, &body).send();
+        let feed = async { loading_text(&opened.recv().await.unwrap(), then).await };
+        let (told, ()) = tokio::join!(asking, feed);
+        let told = told.unwrap();
+        assert_eq!(told.status(), status, "{path}");
+        let text = told.text().await.unwrap();
+        assert!(text.contains(words) && !text.contains("loading model") && !text.contains("Done!"), "{path}: {text}");
+        assert_eq!(asked(&local).len(), 1, "{path}: a load that failed is not tried again");
+    }
+}

@@ -10,9 +10,29 @@ pub fn is_failed_load(message: &str) -> bool {
     FAILED_LOADS.iter().any(|words| message.contains(words))
 }
 
+/// True for an event of its loading text (`sendLoadingState`), which it writes as if the model thought, without an id or a
+/// model. The model's own events come after it, or the error of a failed load as a bare line of JSON.
+pub fn is_loading_text(event: &[u8]) -> bool {
+    let text = event.strip_prefix(br#"data: {"choices":[{"delta":{"reasoning_content":""#);
+    text.is_some_and(|text| text.trim_ascii_end().ends_with(br#""}}]}"#))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_model_thinks_is_no_loading_text() {
+        assert!(is_loading_text(b"data: {\"choices\":[{\"delta\":{\"reasoning_content\":\".\"}}]}\n\n"));
+        for event in [
+            &br#"data: {"choices":[{"delta":{"reasoning_content":"a"}}],"id":"c1"}"#[..],
+            br#"data: {"id":"c1","choices":[{"delta":{"reasoning_content":"a"}}]}"#,
+            br#"data: {"choices":[{"delta":{"content":"a"}}]}"#,
+            b": a comment",
+        ] {
+            assert!(!is_loading_text(event), "{}", String::from_utf8_lossy(event));
+        }
+    }
 
     #[test]
     fn only_a_load_that_failed_is_one() {

@@ -262,6 +262,7 @@ async fn stream(
         // Where the provider names no model, it is the one that was asked.
         stream: StreamOptions { model: target.model.to_string(), ..exchange.stream_options() },
         hide_usage,
+        may_load: &*target.provider.name == MLX_LOCAL && endpoint.dialect == DialectId::OpenAiChat,
         collect: endpoint.dialect != exchange.ingress && exchange.has_tools(),
         idle: limit.idle,
     };
