@@ -635,3 +635,54 @@ async fn behind_llama_swap_models_take_turns_and_those_that_wait_go_as_a_batch()
         assert_eq!(answer(asking).await.status, 200);
     }
 }
+
+/// What the real llama-swap lists: `m` with two aliases, one of them an entry of its own, and `n`.
+fn with_aliases() -> Reply {
+    let entry = |id: &str, about: Value| json!({"id": id, "object": "model", "created": 1, "owned_by": "llama-swap", "meta": {"llamaswap": about}, "status": {"value": "unloaded"}});
+    let data = [
+        entry("first", json!({"type": "alias", "modelID": "m"})),
+        entry("m", json!({"type": "model", "aliases": ["first", "second"]})),
+        entry("n", json!({"type": "model"})),
+        entry("some", json!({"type": "selector", "strategy": "warm", "targets": ["m", "n"]})),
+    ];
+    Reply::json(200, &json!({"object": "list", "data": data}))
+}
+
+#[tokio::test]
+async fn an_alias_of_llama_swap_is_its_model_and_does_not_wait_for_itself() {
+    let mut slow = Slow::start_with(|seen| match seen.path.as_str() {
+        "/v1/models" => with_aliases(),
+        "/health" => Reply::bytes(200, "text/plain", "OK"),
+        "/running" => Reply::json(200, &json!({"running": []})),
+        _ => Reply::json(404, &json!({})),
+    })
+    .await;
+    let gateway = local_gateway(&slow, "in_flight = 3\nresidency = \"1h\"").await;
+    let mut asking = vec![ask(&gateway, "mlx-local/m", "1", &[])];
+    let mut held = vec![slow.next().await];
+    for (model, what) in [("mlx-local/second", "second: 2"), ("First", "first: 3")] {
+        asking.push(ask(&gateway, model, &what[what.len() - 1..], &[]));
+        held.push(slow.next().await);
+        assert_eq!(held.last().unwrap().what, what, "the name stays what was asked");
+    }
+    let queues = &admin(&gateway, "/admin/status").await["queues"];
+    assert_eq!((&queues[0]["model"], &queues[0]["in_flight"], &queues[1]), (&json!("m"), &json!(3), &Value::Null));
+    asking.push(ask(&gateway, "second", "4", &[]));
+    waiting(&gateway, 1).await;
+    asking.push(ask(&gateway, "mlx-local/n", "5", &[]));
+    waiting(&gateway, 2).await;
+    // Who chooses is not known to swap.
+    asking.push(ask(&gateway, "mlx-local/some", "6", &[]));
+    let chosen = slow.next().await;
+    assert_eq!(chosen.what, "some: 6");
+    chosen.answer();
+    slow.nobody();
+    held.remove(0).answer();
+    held.push(slow.next().await);
+    assert_eq!(held.last().unwrap().what, "second: 4");
+    held.into_iter().for_each(Asked::answer);
+    slow.next().await.answer();
+    for asking in asking {
+        assert_eq!(answer(asking).await.status, 200);
+    }
+}

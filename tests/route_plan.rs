@@ -395,6 +395,68 @@ fn take_orders_the_matches() {
 }
 
 #[test]
+fn what_the_local_server_has_on_other_machines_answers_nobody_who_must_stay_on_this_one() {
+    let mut world = World::new(&[MLX_LOCAL]).roles(r#"{"far": "far/big", "default": "far/big", "near": "org/m"}"#);
+    let provider = world.provider(MLX_LOCAL);
+    let peer = ListedModel { is_remote: true, ..model("far/big") };
+    world.catalogue.set(&provider, vec![peer, model("org/m")], Some(Vec::new()), NOW);
+    let pin = |model: &str| Selector { model: Some(model.to_owned()), ..local() };
+    for (name, cloud, select) in [
+        ("private", false, vec![local()]),
+        ("pinned", false, vec![pin("far/big")]),
+        ("open", true, vec![pin("far/big")]),
+    ] {
+        world.snapshot.classes.insert(name.to_owned(), class(cloud, select));
+    }
+    world.snapshot.aliases.insert("away".to_owned(), "mlx-local/far/big".to_owned());
+    assert_eq!(world.targets("mlx-local/far/big"), ["mlx-local/far/big"], "who may leave the machine may say so");
+    assert!(matches!(world.ask("far/big"), Err(PlanError::Unknown { .. })), "it is no local model");
+    assert_eq!(world.targets("private"), ["mlx-local/org/m"]);
+    for class in ["pinned", "open"] {
+        assert!(matches!(world.ask(class), Err(PlanError::NoTarget { .. })), "{class}");
+    }
+    let world = world.local_only();
+    for name in ["mlx-local/far/big", "mlx-local/big", "mlx-local/far", "far", "away"] {
+        let error = world.ask(name).unwrap_err();
+        assert!(matches!(error, PlanError::Elsewhere { .. }), "{name}: {error}");
+        assert_eq!(ChatError::from(error).kind, ErrorKind::Permission);
+    }
+    for name in ["mlx-local/org/m", "near", "private", "pinned", "open", "default", "far/big"] {
+        assert_eq!(world.targets(name), ["mlx-local/org/m"], "{name}");
+    }
+}
+
+#[test]
+fn an_alias_of_the_local_server_means_its_model_and_is_asked_by_its_own_name() {
+    let mut world = World::new(&[MLX_LOCAL]).roles(r#"{"default": "quick"}"#);
+    let provider = world.provider(MLX_LOCAL);
+    let big = ListedModel { aliases: vec!["Quick".to_owned()], ..model("org/big") };
+    world.catalogue.set(&provider, vec![model("org/a"), big], Some(vec!["org/big".to_owned()]), NOW);
+    let pin = Selector { model: Some("quick".to_owned()), ..local() };
+    world.snapshot.classes.insert("pinned".to_owned(), class(false, vec![pin]));
+    for (asked, target) in [
+        ("quick", "mlx-local/Quick"),
+        ("mlx-local/Quick", "mlx-local/Quick"),
+        ("mlx-local/default", "mlx-local/Quick"),
+        ("org/big", "mlx-local/org/big"),
+        ("pinned", "mlx-local/Quick"),
+        ("pre-commit", "mlx-local/org/big"),
+    ] {
+        assert_eq!(world.targets(asked), [target], "{asked}");
+    }
+    assert_eq!(world.local_only().targets("gpt-x"), ["mlx-local/Quick"], "the default is in memory");
+}
+
+#[test]
+fn a_local_server_of_which_nothing_is_known_answers_nobody_who_must_stay_on_this_machine() {
+    let world = World::new(&[MLX_LOCAL]).local_only();
+    assert_eq!(world.ask("mlx-local/org/m").unwrap_err(), PlanError::NotYet);
+    let world = world.fails(MLX_LOCAL);
+    assert!(matches!(world.ask("mlx-local/org/m"), Err(PlanError::LocalDown { .. })));
+    assert_eq!(world.lists(MLX_LOCAL, &["else"]).targets("mlx-local/org/m"), ["mlx-local/org/m"], "it has no peers");
+}
+
+#[test]
 fn a_pin_is_believed_until_its_providers_list_says_otherwise() {
     let mut world = World::new(&["openai"]).fails("openai");
     let pin = Selector { provider: Some("openai".to_owned()), model: Some("gpt-x".to_owned()), ..Selector::default() };

@@ -243,15 +243,17 @@ async fn local_server(snapshot: &Snapshot) -> Vec<Finding> {
         status: status.as_deref(),
     };
     let server = LocalServer::read(&bodies);
-    if server.models.is_empty() {
+    if server.own_ids().next().is_none() {
         let remedy = "Is it a model server? Start it with a model: `vllm-mlx serve <HuggingFace id> --port 11434`.";
         return vec![Broken(format!("what answers at {url} lists no model"), remedy.to_owned())];
     }
-    let Some(model) = server.loaded.first() else {
-        return vec![Well(format!("{url} lists {} models and tells of none in memory", server.models.len()))];
+    let Some(model) = server.loaded_for_chat().next() else {
+        let number = server.own_ids().count();
+        return vec![Well(format!("{url} lists {number} models and tells of none for chat in memory"))];
     };
     vec![match token(&client, &url, model).await {
         Trial::Served => Well(format!("{model} at {url} gives tokens")),
+        Trial::NotForChat => Well(format!("{model} is in memory at {url} and is no model for chat")),
         Trial::Busy => Odd(format!("{url} has too much to do"), "Wait, and try again.".to_owned()),
         Trial::TimedOut => {
             Broken(format!("{model} at {url} gives no token"), "Its log says more; restart it.".to_owned())

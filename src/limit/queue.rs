@@ -162,10 +162,10 @@ impl<W> Queue<W> {
         (has_left, self.advance(now))
     }
 
-    /// The server says which models are in its memory.
-    pub(super) fn observed(&mut self, loaded: &[String], now: Instant) -> Vec<W> {
+    /// The server says which models are in its memory, and which it loads.
+    pub(super) fn observed(&mut self, loaded: &[String], starting: &[String], now: Instant) -> Vec<W> {
         let is_idle = self.memory_is_idle();
-        self.residency.observed(loaded, is_idle, now);
+        self.residency.observed(loaded, starting, is_idle, now);
         self.advance(now)
     }
 
@@ -186,6 +186,16 @@ impl<W> Queue<W> {
             woken.push(waiter.wake);
         }
         woken
+    }
+
+    /// The model is in the shared memory, or on its way into it, and stays for now.
+    pub(super) fn holds(&self, model: &str) -> bool {
+        self.residency.holds(model)
+    }
+
+    /// Only so many may be in flight.
+    pub(super) fn has_limit(&self) -> bool {
+        self.limits.in_flight.is_some()
     }
 
     /// Somebody waits.

@@ -40,11 +40,18 @@ impl Residency {
         }
     }
 
-    /// The server says what is in its memory. While requests are in flight that only counts where it is more than what is
-    /// known: a model that is missing is on its way.
-    pub(super) fn observed(&mut self, loaded: &[String], is_idle: bool, now: Instant) {
-        let is_loaded = |model: &Arc<str>| loaded.iter().any(|loaded| **loaded == **model);
-        let has_all = self.resident.iter().all(is_loaded);
+    /// The server says what is in its memory, and what it loads. While requests are in flight that only counts where it is
+    /// more than what is known: a model that is missing is on its way.
+    pub(super) fn observed(&mut self, loaded: &[String], starting: &[String], is_idle: bool, now: Instant) {
+        let is_in = |models: &[String], model: &Arc<str>| models.iter().any(|other| **other == **model);
+        let has_all = self.resident.iter().all(|model| is_in(loaded, model));
+        if !has_all && self.resident.iter().all(|model| is_in(loaded, model) || is_in(starting, model)) {
+            // Models are stopped before the new one is started: those that are still there stay beside it.
+            let beside = loaded.iter().filter(|model| !self.holds(model)).map(|model| Arc::from(model.as_str()));
+            let beside: Vec<Arc<str>> = beside.collect();
+            self.resident.extend(beside);
+            return;
+        }
         if has_all && loaded.len() == self.resident.len() || !has_all && !is_idle {
             return;
         }

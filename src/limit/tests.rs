@@ -114,6 +114,25 @@ async fn a_panic_frees_the_place() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_place_of_a_request_that_was_broken_off_is_free_when_the_provider_has_noticed() {
+    let (admission, provider) = (Admission::default(), one_at_a_time());
+    let broken = now(admission.enter(&provider, ASK));
+    let next = later(admission.enter(&provider, ASK));
+    let began = Instant::now();
+    broken.broken_off();
+    drop(next.admitted(began + Duration::from_secs(9)).await.unwrap());
+    assert_eq!(began.elapsed().as_millis() / 10, LINGER.as_millis() / 10);
+    assert_eq!(depth(&admission), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_limit_nothing_waits_for_the_provider_to_notice() {
+    let (admission, provider) = (Admission::default(), provider(Limits::NONE));
+    now(admission.enter(&provider, ASK)).broken_off();
+    assert_eq!(depth(&admission), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn time_alone_lets_another_model_in() {
     let (admission, provider) = (Admission::default(), provider(Limits::MLX));
     let until = Instant::now() + Duration::from_secs(100);
@@ -135,7 +154,7 @@ async fn what_the_server_says_lets_another_model_in() {
     let of = |model| Ask { model, swaps: true, ..ASK };
     let _first = now(admission.enter(&provider, of("a")));
     let other = later(admission.enter(&provider, of("b")));
-    admission.observed(&provider, &["a".to_owned(), "b".to_owned()]);
+    admission.observed(&provider, &["a".to_owned(), "b".to_owned()], &[]);
     assert!(other.admitted(Instant::now()).await.is_ok());
 }
 

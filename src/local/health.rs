@@ -1,6 +1,9 @@
 //! What the local server says of itself, read from the bodies it answers with. No IO.
 
+use crate::provider::ModelList;
+use crate::provider::listing::{self, ListedModel};
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// Which program listens on the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,18 +17,22 @@ pub enum ServerKind {
 }
 
 /// What was learned from one round of questions. A server that did not answer has no `LocalServer`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LocalServer {
     /// Which program it is.
     pub kind: ServerKind,
     /// It says that it is well.
     pub healthy: bool,
-    /// The ids it lists. For llama-swap this is only the catalogue: the first entry means nothing.
-    pub models: Vec<String>,
+    /// What it lists. For llama-swap this is only the catalogue: the first entry means nothing.
+    pub models: Vec<ListedModel>,
     /// The ids that are in memory now, as far as it tells.
     pub loaded: Vec<String>,
+    /// The ids of those that cannot chat: it says so, or one refused to.
+    pub mute: HashSet<String>,
     /// It is loading a model now.
     pub loading: bool,
+    /// The ids of those that it loads, where it names them.
+    pub starting: Vec<String>,
 }
 
 /// The bodies of one round; `None` where the server answered with an error or not at all.
@@ -46,30 +53,69 @@ impl LocalServer {
     pub fn read(bodies: &Bodies<'_>) -> Self {
         let json = |body: Option<&[u8]>| body.and_then(|body| serde_json::from_slice::<Value>(body).ok());
         let health = json(bodies.health);
-        let models = ids(json(bodies.models).as_ref().and_then(|list| list.get("data")), "id", |_| true);
+        let models = bodies.models.and_then(|body| listing::parse(ModelList::OpenAi, body).ok()).unwrap_or_default();
+        let mute = models.iter().filter(|model| model.chat == Some(false)).map(|model| model.id.clone()).collect();
         if let Some(running) =
             json(bodies.running).as_ref().and_then(|body| body.get("running")).filter(|it| it.is_array())
         {
             let loaded = ids(Some(running), "model", |entry| entry.get("state").is_none_or(|state| state == "ready"));
-            let starts = |entry: &Value| entry.get("state").is_some_and(|state| state == "starting");
-            let loading = running.as_array().is_some_and(|entries| entries.iter().any(starts));
-            return Self { kind: ServerKind::LlamaSwap, healthy: bodies.health.is_some(), models, loaded, loading };
+            let starting = ids(Some(running), "model", |entry| entry.get("state").is_some_and(|it| it == "starting"));
+            let loading = !starting.is_empty();
+            return Self {
+                kind: ServerKind::LlamaSwap,
+                healthy: bodies.health.is_some(),
+                models,
+                loaded,
+                mute,
+                loading,
+                starting,
+            };
         }
         let Some(loaded_flag) = health.as_ref().and_then(|health| health.get("model_loaded")) else {
             let healthy = bodies.health.is_some();
-            return Self { kind: ServerKind::Other, healthy, loaded: Vec::new(), models, loading: false };
+            return Self {
+                kind: ServerKind::Other,
+                healthy,
+                loaded: Vec::new(),
+                models,
+                mute,
+                loading: false,
+                starting: Vec::new(),
+            };
         };
         let status = json(bodies.status);
         let managed = status.as_ref().and_then(|status| status.pointer("/model_manager/models"));
         let loaded = match managed {
             Some(list) => ids(Some(list), "id", |entry| entry.get("loaded") == Some(&Value::Bool(true))),
-            None if loaded_flag == &Value::Bool(true) => models.clone(),
+            None if loaded_flag == &Value::Bool(true) => models.iter().map(|model| model.id.clone()).collect(),
             None => Vec::new(),
         };
         let healthy = health.as_ref().and_then(|health| health.get("status")).is_some_and(|status| status == "healthy");
         let residency = health.as_ref().and_then(|health| health.get("residency_state"));
         let loading = residency.is_some_and(|state| state == "loading");
-        Self { kind: ServerKind::VllmMlx, healthy, models, loaded, loading }
+        Self { kind: ServerKind::VllmMlx, healthy, models, loaded, mute, loading, starting: Vec::new() }
+    }
+
+    /// The ids of what is in memory and can give a token, as far as that is known.
+    pub fn loaded_for_chat(&self) -> impl Iterator<Item = &str> {
+        self.loaded.iter().map(String::as_str).filter(|model| !self.mute.contains(*model))
+    }
+
+    /// The model that it means by a name: an alias's own, else the name.
+    pub fn meant_by<'a>(&'a self, name: &'a str) -> &'a str {
+        let is_alias = |model: &&ListedModel| model.aliases.iter().any(|alias| alias == name);
+        self.models.iter().find(is_alias).map_or(name, |model| &model.id)
+    }
+
+    /// It brings this model into a memory that its models share, in the place of another.
+    pub fn swaps(&self, model: &str) -> bool {
+        let is_meant = |listed: &&ListedModel| listed.id == model && !listed.is_remote && !listed.is_choice;
+        self.kind == ServerKind::LlamaSwap && self.models.iter().any(|listed| is_meant(&listed))
+    }
+
+    /// The ids of what it has on this machine.
+    pub fn own_ids(&self) -> impl Iterator<Item = &str> {
+        self.models.iter().filter(|model| !model.is_remote).map(|model| model.id.as_str())
     }
 }
 
@@ -114,7 +160,7 @@ mod tests {
         let bodies = Bodies { health: Some(b"OK"), models: Some(MODELS), running: Some(running), status: None };
         let server = LocalServer::read(&bodies);
         assert_eq!((server.kind, server.healthy), (ServerKind::LlamaSwap, true));
-        assert_eq!(server.loaded, ["noise"]);
+        assert_eq!((server.loaded, server.starting), (vec!["noise".to_owned()], vec!["tiny".to_owned()]));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod health;
 pub mod launchctl;
+pub mod llama_swap;
 mod mode;
 pub mod model_files;
 pub mod process;

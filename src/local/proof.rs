@@ -19,6 +19,8 @@ pub fn read(status: u16, body: &[u8]) -> Trial {
         // Both vllm-mlx and llama-swap say so of what will pass: busy, or a model on its way.
         503 => return Trial::Busy,
         504 => return Trial::TimedOut,
+        // A model for embeddings, reranking or speech: that is no fault of the server.
+        400 | 404 | 405 | 422 | 501 => return Trial::NotForChat,
         status => return Trial::Failed(format!("a completion of one token was answered with {status}")),
     }
     let Ok(answer) = serde_json::from_slice::<Value>(body) else {
@@ -44,13 +46,15 @@ mod tests {
         assert_eq!(read(429, b"{}"), Trial::Busy);
         assert_eq!(read(503, served), Trial::Busy);
         assert_eq!(read(504, b""), Trial::TimedOut);
+        for status in [400, 404, 405, 422, 501] {
+            assert_eq!(read(status, b"{\"detail\":\"no chat\"}"), Trial::NotForChat);
+        }
         for (status, body) in [
             (200, &br#"{"choices":[{"finish_reason":"stop"}],"usage":{"completion_tokens":0}}"#[..]),
             (200, br#"{"choices":[{"finish_reason":"error"}],"usage":{"completion_tokens":3}}"#),
             (200, b"{}"),
             (200, b"<html>"),
             (500, served),
-            (404, b"{\"detail\":\"no such model\"}"),
         ] {
             assert!(matches!(read(status, body), Trial::Failed(_)), "{status} {}", String::from_utf8_lossy(body));
         }

@@ -1,7 +1,7 @@
 //! The model lists of providers: bodies to [`ListedModel`]s. Whatever a list does not say stays unknown.
 
-use super::ModelList;
 use super::facts::Facts;
+use super::{ModelList, llama_swap};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -17,6 +17,15 @@ pub struct ListedModel {
     pub chat: Option<bool>,
     /// What the list says of it.
     pub facts: Facts,
+    /// llama-swap's other names for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// llama-swap chooses a model each time that this name is asked for.
+    #[serde(skip)]
+    pub is_choice: bool,
+    /// llama-swap passes it on to another machine, or may.
+    #[serde(skip)]
+    pub is_remote: bool,
 }
 
 /// A body that is no model list.
@@ -51,6 +60,7 @@ pub fn parse(kind: ModelList, body: &[u8]) -> Result<Vec<ListedModel>, ListingEr
     };
     let mut models: Vec<ListedModel> = entries.iter().filter_map(Value::as_object).filter_map(read).collect();
     forget_uniform_dates(&mut models);
+    llama_swap::complete(&mut models, entries);
     Ok(models)
 }
 
@@ -82,7 +92,7 @@ fn holds(list: Option<&Value>, word: &str) -> Option<bool> {
 }
 
 /// OpenAI's shape, with what hosts of open models add to it: Mistral `capabilities`, `max_context_length`; Groq
-/// `context_window`; vLLM `max_model_len`; Together and Hugging Face `context_length`.
+/// `context_window`; vLLM `max_model_len`; Together and Hugging Face `context_length`; llama-swap `architecture`.
 fn openai(entry: &Map<String, Value>) -> Option<ListedModel> {
     let abilities = entry.get("capabilities").filter(|value| value.is_object());
     let kind = entry.get("type").and_then(Value::as_str);
@@ -93,10 +103,11 @@ fn openai(entry: &Map<String, Value>) -> Option<ListedModel> {
         id: id(entry, "id")?,
         created: number(entry, "created"),
         chat: flag(abilities, "completion_chat").or_else(|| {
-            let kind = kind?;
-            ["embedding", "image", "rerank", "moderation", "audio", "video", "transcribe"]
-                .contains(&kind)
-                .then_some(false)
+            let other = ["embedding", "image", "rerank", "moderation", "audio", "video", "transcribe"];
+            let is_other = kind.is_some_and(|kind| other.contains(&kind)) || flag(abilities, "reranker") == Some(true);
+            let speaks = |way: &str| holds(entry.get("architecture").and_then(|it| it.get(way)), "text");
+            let is_mute = [speaks("input_modalities"), speaks("output_modalities")].contains(&Some(false));
+            (is_other || is_mute).then_some(false)
         }),
         facts: Facts {
             context,
@@ -105,6 +116,7 @@ fn openai(entry: &Map<String, Value>) -> Option<ListedModel> {
             vision: flag(abilities, "vision"),
             ..Facts::default()
         },
+        ..ListedModel::default()
     })
 }
 
@@ -137,6 +149,7 @@ fn openrouter(entry: &Map<String, Value>) -> Option<ListedModel> {
             reasoning: holds(parameters, "reasoning"),
             released: created,
         },
+        ..ListedModel::default()
     })
 }
 
@@ -157,6 +170,7 @@ fn anthropic(entry: &Map<String, Value>) -> Option<ListedModel> {
             released,
             ..Facts::default()
         },
+        ..ListedModel::default()
     })
 }
 
@@ -174,6 +188,7 @@ fn gemini(entry: &Map<String, Value>) -> Option<ListedModel> {
             reasoning: entry.get("thinking").and_then(Value::as_bool),
             ..Facts::default()
         },
+        ..ListedModel::default()
     })
 }
 

@@ -33,6 +33,8 @@ pub struct List {
     pub running: Option<Vec<String>>,
     /// When it was fetched, in Unix seconds; `None` if never.
     pub fetched_at: Option<u64>,
+    /// It passes models on to other machines: only those of `models`, and what runs, are known to be on this one.
+    has_remote: bool,
     /// Why the last fetching failed and when, in Unix seconds.
     #[serde(skip)]
     pub failure: Option<(String, u64)>,
@@ -47,9 +49,21 @@ pub struct List {
 }
 
 impl List {
-    /// The model called `id`, case ignored if nothing has exactly this name.
+    /// The model called `id`, or that has this alias, case ignored if nothing has exactly this name.
     pub fn find(&self, id: &str) -> Option<&ListedModel> {
         self.models.get(self.position(id)?)
+    }
+
+    /// The name `id` as its provider spells it: the model's own, or an alias's.
+    pub fn spelled(&self, id: &str) -> Option<&str> {
+        let model = self.find(id)?;
+        let alias = || model.aliases.iter().find(|alias| alias.eq_ignore_ascii_case(id));
+        Some(if model.id.eq_ignore_ascii_case(id) { &model.id } else { alias().unwrap_or(&model.id) })
+    }
+
+    /// The id of the model called `name`, which may be an alias; the name itself if it is not listed.
+    pub fn real_id<'a>(&'a self, name: &'a str) -> &'a str {
+        self.find(name).map_or(name, |model| &model.id)
     }
 
     /// The models with all that is known of them besides the config.
@@ -67,9 +81,20 @@ impl List {
     /// True if the model is in memory, as far as the server says: one that serves all it lists has all of it there.
     pub fn is_loaded(&self, id: &str) -> bool {
         match &self.running {
-            Some(running) => running.iter().any(|model| model.eq_ignore_ascii_case(id)),
+            Some(running) => running.iter().any(|model| model.eq_ignore_ascii_case(self.real_id(id))),
             None => self.find(id).is_some(),
         }
+    }
+
+    /// False if the model is known not to chat.
+    pub fn may_chat(&self, id: &str) -> bool {
+        self.find(id).is_none_or(|model| model.chat != Some(false))
+    }
+
+    /// True if a local server has the model on this machine, as far as it says.
+    pub fn is_here(&self, id: &str) -> bool {
+        let runs = || self.running.iter().flatten().any(|model| model == id);
+        !self.has_remote || self.find(id).is_some() || runs()
     }
 
     /// True once an answer or a failure is there.
@@ -95,6 +120,13 @@ impl List {
         for (position, model) in self.models.iter().enumerate() {
             self.positions.insert(model.id.clone(), position);
         }
+        // Whatever is a model's own name is no alias.
+        for (position, model) in self.models.iter().enumerate() {
+            for alias in &model.aliases {
+                self.positions.entry(alias.clone()).or_insert(position);
+                self.positions.entry(alias.to_ascii_lowercase()).or_insert(position);
+            }
+        }
     }
 }
 
@@ -109,12 +141,17 @@ impl Catalogue {
         self
     }
 
-    /// Takes a fetched list. `running` is what `llama-swap` has in memory, `None` from any other server.
-    pub fn set(&mut self, provider: &Provider, models: Vec<ListedModel>, running: Option<Vec<String>>, now: u64) {
+    /// Takes a fetched list; what a local server has on other machines is no local model and is left out. `running` is what `llama-swap` has in memory, `None` from any other server.
+    pub fn set(&mut self, provider: &Provider, mut models: Vec<ListedModel>, running: Option<Vec<String>>, now: u64) {
+        let has_remote = provider.is_local() && models.iter().any(|model| model.is_remote);
+        if has_remote {
+            models.retain(|model| !model.is_remote);
+        }
         let mut list = List {
             url: provider.models_url().unwrap_or_default(),
             models,
             running,
+            has_remote,
             fetched_at: Some(now),
             is_local: provider.is_local(),
             ..List::default()

@@ -70,10 +70,10 @@ fn candidates<'a>(view: &View<'a>, name: &str, class: &Class, selector: &'a Sele
         let list = view.catalogue.list(&provider.name);
         let is_down = list.is_some_and(|list| list.failure.is_some());
         for (model, known) in list.into_iter().flat_map(List::known) {
-            let matches = selector.model.as_ref().is_none_or(|pattern| glob(pattern, &model.id));
-            if !matches || model.chat == Some(false) {
-                continue;
-            }
+            let mut names = [&model.id].into_iter().chain(&model.aliases);
+            let called = names.find(|id| selector.model.as_ref().is_none_or(|pattern| glob(pattern, id)));
+            // Who names a model that does not chat asks it for something else.
+            let Some(called) = called.filter(|_| model.chat != Some(false) || pin.is_some()) else { continue };
             let facts = view.told(provider, &model.id, known);
             if has(&facts, &selector.needs) {
                 found.push(Candidate {
@@ -81,7 +81,7 @@ fn candidates<'a>(view: &View<'a>, name: &str, class: &Class, selector: &'a Sele
                     facts,
                     created: model.created,
                     readiness: readiness(view, name, provider, &model.id),
-                    model: &model.id,
+                    model: called,
                     is_down,
                 });
             }
@@ -97,9 +97,12 @@ fn candidates<'a>(view: &View<'a>, name: &str, class: &Class, selector: &'a Sele
 }
 
 fn readiness(view: &View<'_>, name: &str, provider: &Provider, model: &str) -> u8 {
-    let is_role =
-        |role: &str| &*provider.name == MLX_LOCAL && view.role(role).is_some_and(|id| id.eq_ignore_ascii_case(model));
     let list = view.catalogue.list(&provider.name);
+    let real = |name| list.map_or(name, |list| list.real_id(name));
+    let is_role = |role: &str| {
+        let id = view.role(role).filter(|_| &*provider.name == MLX_LOCAL);
+        id.is_some_and(|id| real(id).eq_ignore_ascii_case(real(model)))
+    };
     if is_role(name) {
         ROLE
     } else if list.is_some_and(|list| list.running.is_some() && list.is_loaded(model)) {

@@ -157,6 +157,16 @@ pub enum PlanError {
         /// Who forbids the cloud.
         by: LocalOnly,
     },
+    /// Only this machine may answer, and the model is not known to be on it.
+    #[error(
+        "`{model}` is not known to be on this machine: the local server has models of other machines too, and lists this \
+         one not as its own. Only this machine may answer (local-only mode, or `cloud = false` of the class): ask for a \
+         model of `GET /v1/models`."
+    )]
+    Elsewhere {
+        /// The target.
+        model: String,
+    },
     /// Nothing may leave the machine, and the local server lists no model.
     #[error("{by} and the local MLX server has no model to offer: {reason}")]
     LocalDown {
@@ -184,7 +194,7 @@ impl From<PlanError> for ChatError {
             PlanError::Unknown { .. } => (ErrorKind::NotFound, "model_not_found", None),
             PlanError::NoKey { .. } => (ErrorKind::Authentication, "provider_has_no_key", None),
             PlanError::NoTarget { .. } => (ErrorKind::Unavailable, "class_has_no_model", Some(Duration::from_secs(15))),
-            PlanError::Refused { .. } => (ErrorKind::Permission, "local_only", None),
+            PlanError::Refused { .. } | PlanError::Elsewhere { .. } => (ErrorKind::Permission, "local_only", None),
             PlanError::LocalDown { .. } => (ErrorKind::Unavailable, "local_server_down", Some(Duration::from_secs(5))),
             PlanError::NotYet => (ErrorKind::Unavailable, "catalogue_not_ready", Some(FIRST_CATALOGUE_WAIT)),
         };
@@ -224,6 +234,12 @@ impl<'a> View<'a> {
         self.roles.get(role).or_else(alias)
     }
 
+    /// A local server has the model on this machine, as far as it says. One that lists models is believed when it has.
+    pub fn is_here(&self, provider: &Provider, model: &str) -> bool {
+        let list = self.catalogue.list(&provider.name).filter(|list| list.fetched_at.is_some());
+        provider.is_local() && list.map_or(provider.models_url().is_none(), |list| list.is_here(model))
+    }
+
     fn may_call(&self, provider: &Provider) -> bool {
         if self.local_only.is_some() && !(&*provider.name == MLX_LOCAL && provider.is_local() && provider.is_loopback())
         {
@@ -248,8 +264,33 @@ impl<'a> View<'a> {
 /// See [`PlanError`].
 pub fn plan(ask: &Ask<'_>, view: &View<'_>) -> Result<Plan, PlanError> {
     let mut plan = resolve_ask(ask, view)?;
+    without_remote(&mut plan, view)?;
     without_forbidden_fallbacks(&mut plan.targets);
     Ok(plan)
+}
+
+/// Takes out what the local server would pass on to another machine, where only this one may answer.
+fn without_remote(plan: &mut Plan, view: &View<'_>) -> Result<(), PlanError> {
+    let class = plan.class.as_deref().and_then(|name| Some((name, view.snapshot.classes.get(name)?)));
+    let class = class.filter(|(_, class)| !class.cloud).map(|(name, _)| name.to_owned());
+    if view.local_only.is_none() && class.is_none() {
+        return Ok(());
+    }
+    let first = plan.targets.first().cloned();
+    plan.targets.retain(|target| view.is_here(&target.provider, &target.model));
+    let Some(first) = first.filter(|_| plan.targets.is_empty()) else { return Ok(()) };
+    let provider = &first.provider;
+    if view.catalogue.list(&provider.name).is_some_and(|list| list.fetched_at.is_some()) {
+        return Err(PlanError::Elsewhere { model: first.to_string() });
+    }
+    if view.catalogue.is_awaited(provider) {
+        return Err(PlanError::NotYet);
+    }
+    let reason = silence(view, provider);
+    Err(match (view.local_only, class) {
+        (None, Some(class)) => PlanError::NoTarget { class, reason },
+        (by, _) => PlanError::LocalDown { reason, by: by.unwrap_or(LocalOnly::Mode) },
+    })
 }
 
 /// Takes out, behind the first target, those whose provider may not answer in another's place.
@@ -333,8 +374,7 @@ fn single(provider: &Arc<Provider>, model: &str, reason: impl Into<Cow<'static, 
 
 /// The model as its provider spells it, where only the case differs.
 fn listed_spelling<'a>(view: &View<'a>, provider: &Provider, model: &'a str) -> &'a str {
-    let listed = view.catalogue.list(&provider.name).and_then(|list| list.find(model));
-    listed.map_or(model, |listed| &listed.id)
+    view.catalogue.list(&provider.name).and_then(|list| list.spelled(model)).unwrap_or(model)
 }
 
 /// `<provider>/<rest>` with an active provider.
@@ -344,10 +384,10 @@ fn of_provider(view: &View<'_>, provider: &Arc<Provider>, rest: &str, whole: &st
             return single(provider, listed_spelling(view, provider, model), format!("role {rest}"));
         }
     } else if let Some(mlx) = view.mlx()
-        && let Some(listed) = view.catalogue.list(&mlx.name).and_then(|list| list.find(whole))
+        && let Some(listed) = view.catalogue.list(&mlx.name).and_then(|list| list.spelled(whole))
         && view.catalogue.list(&provider.name).is_none_or(|list| list.find(rest).is_none())
     {
-        return single(mlx, &listed.id, "the local server lists exactly this id");
+        return single(mlx, listed, "the local server lists exactly this id");
     }
     single(provider, listed_spelling(view, provider, rest), "its provider is named")
 }
@@ -356,9 +396,9 @@ fn of_provider(view: &View<'_>, provider: &Arc<Provider>, rest: &str, whole: &st
 fn by_id(view: &View<'_>, id: &str) -> Result<Plan, PlanError> {
     let mut found: Vec<Target> = Vec::new();
     for provider in view.providers() {
-        if let Some(model) = view.catalogue.list(&provider.name).and_then(|list| list.find(id)) {
+        if let Some(model) = view.catalogue.list(&provider.name).and_then(|list| list.spelled(id)) {
             let reason = Cow::Borrowed("its provider lists it");
-            found.push(Target { provider: provider.clone(), model: Arc::from(&*model.id), reason, equals: None });
+            found.push(Target { provider: provider.clone(), model: Arc::from(model), reason, equals: None });
         }
     }
     found.sort_by_key(|target| target.provider.kind);
@@ -411,17 +451,18 @@ fn local_default(view: &View<'_>, by: LocalOnly) -> Result<Target, PlanError> {
             equals: None,
         }
     };
-    let role = view.role("default");
-    if let Some(running) = list.and_then(|list| list.running.as_deref()).filter(|running| !running.is_empty()) {
-        let preferred = role.filter(|role| running.iter().any(|model| model.eq_ignore_ascii_case(role)));
-        if let Some(model) = preferred.or(running.first().map(String::as_str)) {
+    let role = view.role("default").filter(|role| list.is_none_or(|list| list.is_here(role)));
+    if let Some((list, running)) = list.and_then(|list| Some((list, list.running.as_deref()?))) {
+        let preferred = role.filter(|role| !running.is_empty() && list.is_loaded(role));
+        let first = || running.iter().map(String::as_str).find(|model| list.may_chat(model));
+        if let Some(model) = preferred.or_else(first) {
             return Ok(target(model, "in memory"));
         }
     }
     if let Some(model) = role {
         return Ok(target(model, "role default"));
     }
-    if let Some(model) = list.and_then(|list| list.models.first()) {
+    if let Some(model) = list.and_then(|list| list.models.iter().find(|model| model.chat != Some(false))) {
         return Ok(match list.and_then(|list| list.running.as_deref()) {
             None => target(&model.id, "what the server serves"),
             Some(_) => target(&model.id, "nothing is in memory and no default is named, so the first listed"),
@@ -510,7 +551,7 @@ fn unknown(view: &View<'_>, name: &str) -> PlanError {
     names.extend(view.roles.iter().map(|(role, _)| role.to_owned()));
     for provider in view.providers() {
         let models = view.catalogue.list(&provider.name).map_or(&[][..], |list| &list.models);
-        names.extend(models.iter().map(|model| model.id.clone()));
+        names.extend(models.iter().flat_map(|model| [&model.id].into_iter().chain(&model.aliases)).cloned());
     }
     let likeness = |name: &str| {
         let name = name.to_lowercase();

@@ -31,6 +31,29 @@ pub enum NoPlace {
     Failed(Failure),
 }
 
+/// The place of a request that is asking its target. Dropped, the request was broken off.
+pub struct Held(Option<Permit>);
+
+impl Held {
+    /// Holds a place while its target is asked.
+    pub fn new(permit: Permit) -> Self {
+        Self(Some(permit))
+    }
+
+    /// The target has answered: the place is kept or given back as that ends.
+    pub fn answered(mut self) -> Option<Permit> {
+        self.0.take()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(permit) = self.0.take() {
+            permit.broken_off();
+        }
+    }
+}
+
 /// Asks for a place at a target. Where none is free, the request goes on if there is another target and the class says so
 /// (`spill`) or this one rests; all others wait: no longer than the queue's limit, the client's own, and until `budget_ends`.
 ///
@@ -45,10 +68,12 @@ pub async fn enter(
 ) -> Result<Place, NoPlace> {
     let priority = exchange.priority.or(class.map(|class| class.priority)).unwrap_or_default();
     let limits = &target.provider.limits;
-    let swaps = &*target.provider.name == MLX_LOCAL
-        && !limits.residency.is_zero()
-        && exchange.gateway.directory.swaps(&target.model);
-    let ask = Ask { model: &target.model, priority, swaps };
+    let is_mlx = &*target.provider.name == MLX_LOCAL;
+    let server = if is_mlx { exchange.gateway.directory.local_server() } else { None };
+    // All names of a model have the same places, and the same memory.
+    let model = server.as_deref().map_or(&*target.model, |server| server.meant_by(&target.model));
+    let swaps = !limits.residency.is_zero() && server.as_deref().is_some_and(|server| server.swaps(model));
+    let ask = Ask { model, priority, swaps };
     let began = Instant::now();
     let error = match exchange.gateway.admission.enter(&target.provider, ask) {
         Admitted::Now(permit) => return Ok(Place { permit, waited: Duration::ZERO }),

@@ -9,7 +9,7 @@ use crate::chat::{ChatError, DialectId, Event, Losses};
 use crate::dialect::{self, StreamEncoder, UrlHints};
 use crate::observe::{ExchangeRecord, OpenStream, Operation, QueueRecord, trail};
 use crate::route::Plan;
-use crate::upstream::{Alarm, Failure};
+use crate::upstream::{Alarm, Failure, Outcome};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -266,11 +266,15 @@ impl Delivery {
             self.exchange.record().skipped = seen.skipped as u64;
             self.exchange.finished(seen.usage, &seen.losses, seen.failure.as_ref(), self.bytes);
             let place = self.exchange.take_place();
-            if seen.failure.is_none() {
-                relay.drain(place);
-            } else {
-                // The connection closes before the place is free.
-                drop((relay, place));
+            match seen.failure.as_ref().map(|failure| failure.outcome) {
+                None => relay.drain(place),
+                Some(outcome) => {
+                    // The connection closes before the place is free; who fell silent does not know yet that it did.
+                    drop(relay);
+                    if let Some(place) = place.filter(|_| matches!(outcome, Outcome::Timeout(_))) {
+                        place.broken_off();
+                    }
+                }
             }
         }
     }
@@ -284,6 +288,11 @@ impl Drop for Delivery {
         if let Source::Relay(relay) = &mut self.source {
             record.usage = record.usage.or(relay.seen().usage);
             record.skipped = relay.seen().skipped as u64;
+            drop(record);
+            self.source = Source::Ended;
+            if let Some(place) = self.exchange.take_place() {
+                place.broken_off();
+            }
         }
     }
 }

@@ -50,7 +50,7 @@ pub struct Answering {
 impl<'a> Asking<'a> {
     /// Begins an attempt.
     pub fn begin(exchange: &'a Exchange, target: &'a Target, leave: Leave, before: Before) -> (Credential, Self) {
-        let is_local = &*target.provider.name == MLX_LOCAL && exchange.operation == Operation::Chat;
+        let is_local = &*target.provider.name == MLX_LOCAL;
         let work = is_local.then(|| LocalWork::begin(&exchange.gateway));
         let (key, admitted) = (leave.key, Some(leave.admitted));
         let began = Instant::now();
@@ -80,7 +80,7 @@ impl<'a> Asking<'a> {
         let Some(admitted) = self.admitted.take() else { return failure };
         let impatient = self.before.is_impatient;
         tell_failure(self.exchange, self.target, self.key, admitted, &failure, impatient);
-        if self.work.is_some() {
+        if self.work.is_some() && self.exchange.operation == Operation::Chat {
             report_failure(self.exchange, &failure, impatient);
             if self.exchange.local_only && failure.outcome == Outcome::Unreachable {
                 *failure.error = self.exchange.gateway.local_trouble();
@@ -118,11 +118,12 @@ impl Drop for Asking<'_> {
 impl Answering {
     /// The end of the answer.
     pub fn ended(self, exchange: &Exchange, usage: Option<&Usage>, failure: Option<&Failure>) {
-        if self.work.is_some() {
+        if self.work.is_some() && exchange.operation == Operation::Chat {
             match failure {
                 // An answer without a token proves nothing.
                 None if usage.is_some_and(|usage| usage.output > 0) => {
-                    exchange.gateway.supervision.traffic(Trial::Served)
+                    exchange.gateway.directory.has_chatted(&self.target.model);
+                    exchange.gateway.supervision.traffic(Trial::Served);
                 }
                 None => {}
                 Some(failure) => report_failure(exchange, failure, self.is_impatient),

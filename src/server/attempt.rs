@@ -6,12 +6,13 @@ use super::splice::{self, Spliced};
 use super::{count_tokens, directory, embeddings};
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Request, Response, SignatureOrigin, Usage};
 use crate::dialect::{self, ReasoningStyle, StreamOptions};
+use crate::local::llama_swap::is_failed_load;
 use crate::observe::{Event, Operation};
 use crate::provider::{BodyEdit, Deadlines, Endpoint, MLX_LOCAL, Provider};
 use crate::route::Target;
 use crate::secret::Secret;
 use crate::upstream::auth::{Credential, without_scheme};
-use crate::upstream::{Answer, Call, Failure, OriginalError, Outcome, Phase, limit_reset, retry_after};
+use crate::upstream::{Answer, Call, Failure, LOAD_FAILED, OriginalError, Outcome, Phase, limit_reset, retry_after};
 use crate::wire::json::Object;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -144,6 +145,9 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     };
     answer.map_err(|mut failure| {
         hide(&terms.credential.secrets(), &mut failure);
+        if &*target.provider.name == MLX_LOCAL && is_failed_load(&failure.error.message) {
+            failure.error.code = Some(LOAD_FAILED.to_owned());
+        }
         failure
     })
 }
@@ -293,6 +297,7 @@ async fn stream(
         // Where the provider names no model, it is the one that was asked.
         stream: StreamOptions { model: target.model.to_string(), ..exchange.stream_options() },
         hide_usage,
+        may_load: &*target.provider.name == MLX_LOCAL && endpoint.dialect == DialectId::OpenAiChat,
         collect: endpoint.dialect != exchange.ingress && exchange.has_tools(),
         idle: limit.idle,
     };

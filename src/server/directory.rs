@@ -26,6 +26,8 @@ pub struct Directory {
     writing: Mutex<()>,
     active: ArcSwap<HashSet<Arc<str>>>,
     local: ArcSwapOption<LocalServer>,
+    /// Models of the local server that refused to chat since it came up.
+    mute: ArcSwap<HashSet<String>>,
     changed: watch::Sender<()>,
     cache_file: Option<PathBuf>,
 }
@@ -45,6 +47,7 @@ impl Directory {
             writing: Mutex::new(()),
             active: ArcSwap::default(),
             local: ArcSwapOption::empty(),
+            mute: ArcSwap::default(),
             changed: watch::Sender::new(()),
             cache_file,
         };
@@ -70,12 +73,6 @@ impl Directory {
     /// The provider lists this model.
     pub fn lists(&self, provider: &str, model: &str) -> bool {
         self.catalogue.load().list(provider).is_some_and(|list| list.find(model).is_some())
-    }
-
-    /// The local server brings this model into a memory that its models share, in the place of another.
-    pub fn swaps(&self, model: &str) -> bool {
-        let is_listed = |server: &LocalServer| server.models.iter().any(|listed| listed == model);
-        self.local.load().as_deref().is_some_and(|server| server.kind == ServerKind::LlamaSwap && is_listed(server))
     }
 
     /// Somebody lists something.
@@ -143,19 +140,46 @@ impl Directory {
         self.update(|catalogue| catalogue.fail(provider, error, now()));
     }
 
+    /// Remembers that a model of the local server refused to chat.
+    pub fn refused_to_chat(&self, model: &str) {
+        self.mute.rcu(|mute| mute.iter().cloned().chain([model.to_owned()]).collect::<HashSet<_>>());
+    }
+
+    /// A model of the local server has chatted.
+    pub fn has_chatted(&self, model: &str) {
+        if self.mute.load().is_empty() {
+            return;
+        }
+        let server = self.local.load();
+        let model = server.as_deref().map_or(model, |server| server.meant_by(model));
+        if self.mute.load().contains(model) {
+            self.mute.rcu(|mute| mute.iter().filter(|mute| *mute != model).cloned().collect::<HashSet<_>>());
+        }
+    }
+
+    /// The models of the local server that refused to chat.
+    pub fn mute(&self) -> Arc<HashSet<String>> {
+        self.mute.load_full()
+    }
+
     /// Takes what the local server says of itself, or that it does not answer.
-    pub fn local_answered(&self, provider: &Provider, answer: Result<(LocalServer, Vec<ListedModel>), String>) {
+    pub fn local_answered(&self, provider: &Provider, answer: Result<LocalServer, String>) {
         match answer {
-            Ok((server, models)) => {
+            Ok(server) => {
                 let known = self.local.load().as_deref() == Some(&server);
                 // A server that serves all it lists has all of it in memory.
                 let running = (server.kind != ServerKind::Other).then(|| server.loaded.clone());
-                self.local.store(Some(Arc::new(server)));
                 if !known {
+                    let mut models = server.models.clone();
+                    for model in models.iter_mut().filter(|model| server.mute.contains(&model.id)) {
+                        model.chat = Some(false);
+                    }
                     self.update(|catalogue| catalogue.set(provider, models, running, now()));
                 }
+                self.local.store(Some(Arc::new(server)));
             }
             Err(error) => {
+                self.mute.store(Arc::default());
                 if self.local.swap(None).is_some()
                     || !self.catalogue.load().list(MLX_LOCAL).is_some_and(|list| list.is_settled())
                 {

@@ -1,6 +1,6 @@
 //! The targets of a plan are asked in turn, each as often as it makes sense, until one answers: docs/FAILOVER.md.
 
-use super::admission::{self, NoPlace, Place};
+use super::admission::{self, Held, NoPlace, Place};
 use super::asking::{Asking, Before};
 use super::attempt::{self, Live, Terms};
 use super::count_tokens;
@@ -231,8 +231,20 @@ impl<'a> Failover<'a> {
             NoPlace::Resting(rest) => self.rests(target, rest, None),
             NoPlace::Failed(failure) => Unanswered::Failed(failure),
         })?;
-        let live = self.ask_admitted(turn, waited).await?;
-        self.exchange.keep_place(permit);
+        let held = Held::new(permit);
+        let asked = self.ask_admitted(turn, waited).await;
+        if let Err(Unanswered::Failed(failure) | Unanswered::OutOfTime(failure)) = &asked
+            && matches!(failure.outcome, Outcome::Timeout(_))
+        {
+            // It still works on what nobody waits for any more.
+            drop(held);
+            return asked;
+        }
+        let permit = held.answered();
+        let live = asked?;
+        if let Some(permit) = permit {
+            self.exchange.keep_place(permit);
+        }
         Ok(live)
     }
 

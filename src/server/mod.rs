@@ -266,7 +266,7 @@ impl Gateway {
             "seconds": status.since.elapsed().as_secs(),
             "proven_seconds_ago": status.proven.map(|proven| proven.elapsed().as_secs()),
             "proving": proving,
-            "models": server.as_ref().map(|server| &server.models),
+            "models": server.as_ref().map(|server| server.own_ids().collect::<Vec<_>>()),
             "loaded": server.as_ref().map(|server| &server.loaded),
             "resident_bytes": resident,
             "agent": status.agent.map(|agent| json!({

@@ -20,6 +20,16 @@ struct Entry {
     about: Value,
 }
 
+impl Entry {
+    /// The same by another name.
+    fn called(&self, id: String) -> Self {
+        let mut about = self.about.clone();
+        about["kind"] = json!("alias");
+        about["stands_for"] = json!(self.id);
+        Self { id, owner: self.owner.clone(), facts: self.facts.clone(), about, created: self.created }
+    }
+}
+
 /// Everything that can be asked for now: classes first, then aliases and roles, then every active provider's models.
 pub async fn list(gateway: &Gateway, ingress: DialectId, headers: &HeaderMap) -> Response {
     let entries = entries(gateway, local_only(gateway, headers));
@@ -110,7 +120,13 @@ fn entries(gateway: &Gateway, local_only: bool) -> Vec<Entry> {
     for provider in view.providers() {
         let Some(list) = catalogue.list(&provider.name) else { continue };
         let loaded = |id: &str| provider.is_local().then(|| list.is_loaded(id));
-        entries.extend(list.models.iter().map(|model| model_entry(&view, provider, model, loaded(&model.id))));
+        for model in &list.models {
+            let entry = model_entry(&view, provider, model, loaded(&model.id));
+            let called = |alias| entry.called(format!("{}/{alias}", provider.name));
+            let aliases: Vec<Entry> = model.aliases.iter().map(called).collect();
+            entries.push(entry);
+            entries.extend(aliases);
+        }
     }
     entries
 }

@@ -67,6 +67,7 @@ impl Gateway {
             };
             self.supervision.set_proving(Some(&model));
             info!(model, "the local server is asked for a token, so that local-only mode may be switched on");
+            let was_mute = self.directory.mute().contains(&model);
             let trial = self.ask_for_a_token(&model, deadline).await;
             let trial = trial.unwrap_or_else(|| Trial::Failed("it is not in the configuration".to_owned()));
             self.supervision.tell(Input::Proved(Some(trial.clone())));
@@ -84,6 +85,9 @@ impl Gateway {
                 Trial::TimedOut => {
                     return Err(self.refusal(&seen, format!("{model} did not give a token in time")));
                 }
+                // The next look leaves it out.
+                Trial::NotForChat if !was_mute => {}
+                Trial::NotForChat => return Err(self.refusal(&seen, format!("{model} is no model for chat"))),
                 Trial::Failed(reason) => return Err(self.refusal(&seen, reason)),
             }
         }
@@ -101,12 +105,14 @@ impl Gateway {
             Look::Silent => refuse("it takes connections and does not answer"),
             Look::Foreign(what) => refuse(what),
             Look::Server(server) if !server.healthy => refuse("its /health does not say that it is well"),
-            Look::Server(server) if server.models.is_empty() => refuse("it lists no model"),
+            Look::Server(server) if server.own_ids().next().is_none() => refuse("it lists no model"),
             Look::Server(server) if server.loading => Next::Wait,
-            Look::Server(server) => match server.loaded.first().cloned().or_else(|| self.local_default()) {
-                Some(model) => Next::Ask(model),
-                None => refuse("there is no local default to ask"),
-            },
+            Look::Server(server) => {
+                match server.loaded_for_chat().next().map(str::to_owned).or_else(|| self.local_default()) {
+                    Some(model) => Next::Ask(model),
+                    None => refuse("there is no local default to ask"),
+                }
+            }
         }
     }
 

@@ -4,8 +4,9 @@ use crate::chat::{ChatError, Collector, DialectId, ErrorKind, Event, Losses, Usa
 use crate::dialect::openai_chat::usage_chunk;
 use crate::dialect::{self, Dialect, StreamDecoder, StreamEncoder, StreamOptions};
 use crate::limit::Permit;
+use crate::local::llama_swap::is_loading_text;
 use crate::upstream::{AnswerBody, Failure, Outcome, Phase};
-use crate::wire::sse::{EventCutter, MAX_EVENT, SseEvent, SseParser, one_line_event, write_event};
+use crate::wire::sse::{EventCutter, EventTooLarge, MAX_EVENT, SseEvent, SseParser, one_line_event, write_event};
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 use std::task::{Context, Poll};
@@ -134,6 +135,8 @@ pub struct Relay {
     ingress: DialectId,
     upstream: &'static dyn Dialect,
     manner: Manner,
+    /// Cuts out what llama-swap says while it loads the model; `None` from the model's first event on.
+    loading: Option<EventCutter>,
     decoder: Box<dyn StreamDecoder>,
     encoder: Box<dyn StreamEncoder>,
     /// Puts the answer together where somebody wants to learn from it.
@@ -156,6 +159,8 @@ pub struct RelayOptions {
     pub stream: StreamOptions,
     /// The gateway asked for usage, the client did not.
     pub hide_usage: bool,
+    /// The provider may be llama-swap, which tells in the stream that it loads the model.
+    pub may_load: bool,
     /// Put the answer together on the side.
     pub collect: bool,
     /// The longest silence between two pieces.
@@ -178,6 +183,7 @@ impl Relay {
             ingress: options.ingress,
             upstream,
             manner,
+            loading: options.may_load.then(EventCutter::default),
             decoder: upstream.decoder(),
             encoder: dialect::get(options.ingress).encoder(&options.stream),
             collector: options.collect.then(Collector::default),
@@ -265,6 +271,35 @@ impl Relay {
     }
 
     fn take(&mut self, bytes: Bytes) {
+        match self.after_loading(bytes) {
+            Ok(Some(bytes)) => self.take_models(bytes),
+            Ok(None) => {}
+            Err(EventTooLarge) => self.fail(too_large()),
+        }
+    }
+
+    /// What the model says itself; its loading is no content, and a sign of life at most.
+    fn after_loading(&mut self, bytes: Bytes) -> Result<Option<Bytes>, EventTooLarge> {
+        let Some(cutter) = &mut self.loading else { return Ok(Some(bytes)) };
+        let mut ends = Vec::new();
+        let run = cutter.cut(bytes, &mut ends)?;
+        let mut start = 0;
+        for end in ends {
+            if !is_loading_text(&run[start..end]) {
+                let rest = cutter.finish();
+                self.loading = None;
+                let own = run.slice(start..);
+                return Ok(Some(match rest {
+                    None => own,
+                    Some(rest) => [own, rest].concat().into(),
+                }));
+            }
+            start = end;
+        }
+        Ok(None)
+    }
+
+    fn take_models(&mut self, bytes: Bytes) {
         let Manner::Pass(passage) = &mut self.manner else {
             self.decoder.push(&bytes, &mut self.events);
             self.digest();
@@ -273,12 +308,7 @@ impl Relay {
         let mut ends = std::mem::take(&mut passage.ends);
         match passage.cutter.cut(bytes, &mut ends) {
             Ok(run) => self.pass_all(&run, &ends),
-            Err(_) => {
-                self.fail(Failure::from_error(ChatError::new(
-                    ErrorKind::Upstream,
-                    "The provider sent an event that is too large to be one.",
-                )));
-            }
+            Err(EventTooLarge) => self.fail(too_large()),
         }
         if let Manner::Pass(passage) = &mut self.manner {
             ends.clear();
@@ -396,6 +426,12 @@ impl Relay {
 
     /// The provider closed the stream, or broke it off, or fell silent: `broken` is what a client hears whose answer is not complete.
     fn end(&mut self, broken: Option<Failure>) {
+        if let Some(rest) = self.loading.take().and_then(|mut cutter| cutter.finish()) {
+            self.take_models(rest);
+            if self.ended {
+                return;
+            }
+        }
         let last = match &mut self.manner {
             Manner::Pass(passage) if broken.is_none() => passage.cutter.finish(),
             Manner::Pass(_) | Manner::Translate => None,
@@ -447,6 +483,11 @@ impl Relay {
         self.seen.failure = Some(failure);
         self.ended = true;
     }
+}
+
+fn too_large() -> Failure {
+    let message = "The provider sent an event that is too large to be one.";
+    Failure::from_error(ChatError::new(ErrorKind::Upstream, message))
 }
 
 fn flood(received: usize) -> ChatError {

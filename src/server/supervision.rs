@@ -8,7 +8,7 @@ use crate::local::launchctl::LaunchctlError;
 use crate::local::supervisor::{Action, Input, Look, Observation, Pace, State, Status, Step, Supervisor, Trial};
 use crate::local::{LocalServer, ServerKind, health::Bodies, proof};
 use crate::observe::Event;
-use crate::provider::listing::{self, ListedModel};
+use crate::provider::listing;
 use crate::provider::{Deadlines, MLX_LOCAL, ModelList, Provider};
 use crate::upstream::{Failure, Outcome, Phase};
 use bytes::Bytes;
@@ -206,6 +206,7 @@ impl Gateway {
     fn perform(&self, action: Action) -> BoxFuture<'_, Input> {
         match action {
             Action::Look => async { Input::Looked(self.look_at_local().await) }.boxed(),
+            Action::Prove { model } if self.would_disturb(&model) => async { Input::Proved(None) }.boxed(),
             Action::Prove { model } => async move {
                 let began = Instant::now();
                 let trial = self.ask_for_a_token(&model, began + PROOF_LIMIT).await;
@@ -219,36 +220,50 @@ impl Gateway {
     /// Looks at the server, its agent and its processes once, and tells the directory.
     pub async fn look_at_local(&self) -> Observation {
         let snapshot = self.snapshot();
-        let in_flight = self.supervision.in_flight.load(Ordering::Relaxed);
         let Some(provider) = snapshot.providers.iter().find(|provider| &*provider.name == MLX_LOCAL) else {
             self.directory.local_gone();
             let look = Look::Foreign("the provider mlx-local is switched off in the configuration".to_owned());
-            return Observation { look, agent: None, holder: None, in_flight };
+            return Observation { look, agent: None, holder: None, in_flight: self.local_work() };
         };
-        let (look, listed) = self.look_through(provider).await;
-        match (&look, listed) {
-            (Look::Server(server), Some(models)) => {
+        let mut look = self.look_through(provider).await;
+        if let Look::Server(server) = &mut look {
+            server.mute.extend(self.directory.mute().iter().cloned());
+        }
+        match &look {
+            Look::Server(server) => {
                 if server.kind == ServerKind::LlamaSwap {
-                    self.admission.observed(provider, &server.loaded);
+                    self.admission.observed(provider, &server.loaded, &server.starting);
                 }
-                self.directory.local_answered(provider, Ok((server.clone(), models)));
+                self.directory.local_answered(provider, Ok(server.clone()));
             }
             // What was listed before stays true while it is only slow.
-            (Look::Silent | Look::Busy | Look::Loading, _) if self.directory.local_server().is_some() => {}
-            (look, _) => self.directory.local_answered(provider, Err(about(look))),
+            Look::Silent | Look::Busy | Look::Loading if self.directory.local_server().is_some() => {}
+            look => self.directory.local_answered(provider, Err(about(look))),
         }
         let port = address_of(provider).map(|(_, port)| port);
         // Held over the look on purpose: it changes what is remembered of the look before, and nobody answers a request here.
         let (agent, holder) = self.supervision.surroundings.lock().await.look(&look, port).await;
-        Observation { look, agent, holder, in_flight }
+        Observation { look, agent, holder, in_flight: self.local_work() }
     }
 
-    async fn look_through(&self, provider: &Provider) -> (Look, Option<Vec<ListedModel>>) {
+    /// Requests that run on the local server now.
+    fn local_work(&self) -> usize {
+        self.supervision.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The server is at work, or its memory has been given to another model since it was looked at: to ask this one would
+    /// swap models.
+    fn would_disturb(&self, model: &str) -> bool {
+        let swaps = self.directory.local_server().is_some_and(|server| server.kind == ServerKind::LlamaSwap);
+        self.local_work() > 0 || swaps && !self.admission.holds(MLX_LOCAL, model)
+    }
+
+    async fn look_through(&self, provider: &Provider) -> Look {
         if let Some(address) = address_of(provider) {
             match timeout(Deadlines::LOCAL.connect, TcpStream::connect(address)).await {
                 Ok(Ok(_)) => {}
-                Ok(Err(_)) => return (Look::Closed, None),
-                Err(_) => return (Look::Silent, None),
+                Ok(Err(_)) => return Look::Closed,
+                Err(_) => return Look::Silent,
             }
         }
         let get = |path: &'static str| async move {
@@ -258,17 +273,13 @@ impl Gateway {
         // The list decides whether a model server is there; the rest is asked only then.
         let body = match get("/v1/models").await {
             Ok((StatusCode::OK, body)) => body,
-            Ok((status, _)) => return (refused(status), None),
-            Err(failure) => return (unanswered(&failure), None),
+            Ok((status, _)) => return refused(status),
+            Err(failure) => return unanswered(&failure),
         };
-        let Ok(listed) = listing::parse(ModelList::OpenAi, &body) else {
-            return (
-                Look::Foreign(
-                    "its port is open, but what answers there lists no models: it is no model server".to_owned(),
-                ),
-                None,
-            );
-        };
+        if listing::parse(ModelList::OpenAi, &body).is_err() {
+            let what = "its port is open, but what answers there lists no models: it is no model server";
+            return Look::Foreign(what.to_owned());
+        }
         let good = |answer: Result<(StatusCode, Bytes), Failure>| {
             answer.ok().filter(|(status, _)| status.is_success()).map(|(_, body)| body)
         };
@@ -281,7 +292,7 @@ impl Gateway {
             running: running.as_deref(),
             status: status.as_deref(),
         };
-        (Look::Server(LocalServer::read(&bodies)), Some(listed))
+        Look::Server(LocalServer::read(&bodies))
     }
 
     /// Asks a model of the local server for one token; `None` when local and key are such that nothing could be asked.
@@ -291,7 +302,13 @@ impl Gateway {
         let url = format!("{}/v1/chat/completions", provider.endpoints[0].base_url());
         let asked = self.post(provider, url, Bytes::from(proof::request(model)), deadline).await;
         Some(match asked {
-            Ok((status, body)) => proof::read(status.as_u16(), &body),
+            Ok((status, body)) => {
+                let trial = proof::read(status.as_u16(), &body);
+                if trial == Trial::NotForChat {
+                    self.directory.refused_to_chat(model);
+                }
+                trial
+            }
             Err(failure) => trial_of(&failure).unwrap_or_else(|| Trial::Failed(failure.outcome.label().to_owned())),
         })
     }

@@ -16,5 +16,5 @@ mod tests;
 pub use call::{Answer, AnswerBody, Call};
 pub use client::{Clients, LocalUrlError};
 pub use deadline::Alarm;
-pub use outcome::{Disposition, Failure, KeyFate, OriginalError, Outcome, Phase, Verdict};
+pub use outcome::{Disposition, Failure, KeyFate, LOAD_FAILED, OriginalError, Outcome, Phase, Verdict};
 pub use retry_after::{is_readable, limit_reset, retry_after};

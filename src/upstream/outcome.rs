@@ -246,6 +246,9 @@ impl Outcome {
     }
 }
 
+/// The code of an error that tells that the local server could not load the model.
+pub const LOAD_FAILED: &str = "model_load_failed";
+
 /// An attempt that gave no answer. What is in it is in boxes: every step on the way of a request has room for one.
 #[derive(Debug, Clone)]
 pub struct Failure {
@@ -294,9 +297,11 @@ impl Failure {
         self.error.retry_after.filter(|_| is_asked)
     }
 
-    /// The provider says itself that asking again is of no use (`x-should-retry` of OpenAI and Anthropic).
+    /// The provider says itself that asking again is of no use (`x-should-retry` of OpenAI and Anthropic), or could not load
+    /// the model.
     pub fn forbids_retry(&self) -> bool {
-        self.headers.get("x-should-retry").is_some_and(|value| value == "false")
+        self.error.code.as_deref() == Some(LOAD_FAILED)
+            || self.headers.get("x-should-retry").is_some_and(|value| value == "false")
     }
 
     /// A failure that the error itself classifies.

@@ -351,12 +351,14 @@ impl Decoder {
         if self.open.contains_key(&at) {
             return;
         }
-        let (kind, last) = match delta {
-            "text_delta" => (BlockKind::Text, &mut self.last_text),
-            "thinking_delta" => (BlockKind::Reasoning { id: None, summary: false }, &mut self.last_reasoning),
+        let kind = match delta {
+            "text_delta" => BlockKind::Text,
+            "thinking_delta" => {
+                self.last_reasoning = Some(self.next);
+                BlockKind::Reasoning { id: None, summary: false }
+            }
             _ => return,
         };
-        *last = Some(self.next);
         let index = self.begin(kind, out);
         self.open.insert(at, Open::Flowing { index });
     }

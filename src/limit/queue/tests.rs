@@ -414,7 +414,7 @@ fn who_was_held_back_for_another_that_has_left_goes_at_once() {
 fn models_that_are_in_memory_together_are_asked_together() {
     let mut world = World::new(LIMITS, true);
     let loaded = ["a".to_owned(), "b".to_owned()];
-    world.queue.observed(&loaded, world.now);
+    world.queue.observed(&loaded, &[], world.now);
     let enter = |world: &mut World, model| {
         let ask = Ask { model, priority: Priority::Interactive, swaps: true };
         world.queue.enter(ask, world.now, || (0, ())).0
@@ -423,8 +423,25 @@ fn models_that_are_in_memory_together_are_asked_together() {
     assert!(matches!(enter(&mut world, "b"), Entry::Admitted(_)));
     assert!(matches!(enter(&mut world, "c"), Entry::Waiting { .. }));
     // Somebody else has brought it in beside the others.
-    let woken = world.queue.observed(&["c".to_owned(), "b".to_owned(), "a".to_owned()], world.now);
+    let woken = world.queue.observed(&["c".to_owned(), "b".to_owned(), "a".to_owned()], &[], world.now);
     assert_eq!(woken, [0]);
+}
+
+#[test]
+fn a_model_that_stays_beside_the_one_that_is_loaded_is_asked_meanwhile() {
+    let mut world = World::new(LIMITS, true);
+    let (stays, comes) = (["stays".to_owned()], ["comes".to_owned()]);
+    let enter = |world: &mut World, model| {
+        let ask = Ask { model, priority: Priority::Interactive, swaps: true };
+        world.queue.enter(ask, world.now, || (7, ())).0
+    };
+    world.queue.observed(&stays, &[], world.now);
+    assert!(matches!(enter(&mut world, "comes"), Entry::Admitted(_)));
+    assert!(matches!(enter(&mut world, "stays"), Entry::Waiting { .. }), "the server may have thrown it out");
+    assert!(world.queue.observed(&stays, &[], world.now).is_empty(), "the swap has not begun");
+    assert_eq!(world.queue.observed(&stays, &comes, world.now), [7]);
+    assert!(world.queue.observed(&["stays".to_owned(), "comes".to_owned()], &[], world.now).is_empty());
+    assert!(matches!(enter(&mut world, "stays"), Entry::Admitted(_)));
 }
 
 #[test]
@@ -433,10 +450,10 @@ fn what_the_server_says_counts_when_nothing_is_in_flight() {
     world.enter("a", Priority::Interactive);
     world.enter("b", Priority::Interactive);
     // The model is on its way: that it is not there yet says nothing.
-    assert!(world.queue.observed(&[], world.now).is_empty());
+    assert!(world.queue.observed(&[], &[], world.now).is_empty());
     world.leave(0);
     // It was thrown out: there is nothing to wait for.
-    let woken = world.queue.observed(&[], world.now);
+    let woken = world.queue.observed(&[], &[], world.now);
     assert_eq!(woken, [1]);
 }
 

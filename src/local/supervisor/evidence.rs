@@ -9,6 +9,8 @@ use std::time::Instant;
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
     latest: Option<Observation>,
+    /// When that was.
+    looked: Option<Instant>,
     /// It has answered since the gateway started.
     was_up: bool,
     /// The agent's process, and since when it is known; a remedy counts as a new one.
@@ -21,7 +23,7 @@ pub(super) struct Evidence {
     active: Option<Instant>,
     /// It said that it has too much to do, and has served nothing since.
     busy_since: Option<Instant>,
-    /// When it was last asked for a proof.
+    /// When the last proof came, or did not.
     asked: Option<Instant>,
     /// Proofs that failed in a row.
     failed_proofs: u32,
@@ -43,7 +45,9 @@ impl Evidence {
                 self.silent_since = None;
                 let before = self.latest.as_ref().and_then(|latest| latest.look.server());
                 let has_new = |before: &LocalServer| server.loaded.iter().any(|model| !before.loaded.contains(model));
-                if server.loaded.is_empty() && server.kind != ServerKind::Other || before.is_some_and(has_new) {
+                // What has served since the last look may be the new one.
+                let is_new = before.is_some_and(has_new) && !self.has_served_since_look();
+                if server.loaded.is_empty() && server.kind != ServerKind::Other || is_new {
                     self.proven = None;
                 }
             }
@@ -52,14 +56,23 @@ impl Evidence {
             Look::Foreign(_) | Look::Loading => self.silent_since = None,
         }
         self.latest = Some(observation);
+        self.looked = Some(now);
+    }
+
+    /// It gave a token after it was looked at last.
+    fn has_served_since_look(&self) -> bool {
+        self.proven.is_some_and(|proven| self.looked.is_none_or(|looked| proven > looked))
     }
 
     pub(super) fn proved(&mut self, trial: &Trial, pace: &Pace, now: Instant) {
+        // After a model that does not chat, another one is asked as soon as it is seen.
+        self.asked = Some(now).filter(|_| *trial != Trial::NotForChat).or(self.asked);
         match trial {
             Trial::Served => self.served(now),
             Trial::Busy => self.is_busy(now),
             Trial::TimedOut if self.under_load(pace, now) => self.is_busy(now),
             Trial::TimedOut => self.failed_proof("a completion of one token did not come in time"),
+            Trial::NotForChat => {}
             Trial::Failed(reason) => self.failed_proof(reason),
         }
     }
@@ -68,6 +81,7 @@ impl Evidence {
         match trial {
             Trial::Served => self.served(now),
             Trial::Busy => self.is_busy(now),
+            Trial::NotForChat => {}
             // A client's failure is a reason to look and to ask for a proof, no verdict.
             Trial::TimedOut => self.doubt = Some("a client's request got no answer in time".to_owned()),
             Trial::Failed(reason) => self.doubt = Some(format!("a client's request failed: {reason}")),
@@ -79,10 +93,6 @@ impl Evidence {
         self.forget();
         // Launchd may name the new process only at the next look; its grace begins here either way.
         self.process = self.process.map(|(pid, _)| (pid, now));
-    }
-
-    pub(super) fn asked_for_proof(&mut self, now: Instant) {
-        self.asked = Some(now);
     }
 
     fn served(&mut self, now: Instant) {
@@ -176,7 +186,7 @@ impl Evidence {
         if !server.healthy {
             return (State::Degraded, "it answers, and its /health does not say that it is well".to_owned());
         }
-        if server.models.is_empty() {
+        if server.own_ids().next().is_none() {
             return (State::Degraded, "it lists no model".to_owned());
         }
         let doubt = self.doubt.as_deref().unwrap_or("it does not serve");
@@ -190,22 +200,22 @@ impl Evidence {
         if self.doubt.is_some() && !server.loaded.is_empty() {
             return (State::Degraded, doubt.to_owned());
         }
-        if server.loading {
+        if server.loading && !self.has_served_since_look() {
             return (State::Loading, "it loads a model".to_owned());
         }
         if self.proven.is_some() {
             return (State::Ready, "it has given a token".to_owned());
         }
-        match server.loaded.first() {
-            Some(model) => (State::Starting, format!("{model} is in memory and has not given a token yet")),
-            None => (State::Idle, "it is well and tells of no model in memory".to_owned()),
+        match (server.loaded_for_chat().next(), server.loaded.first()) {
+            (Some(model), _) => (State::Starting, format!("{model} is in memory and has not given a token yet")),
+            (None, Some(model)) => (State::Idle, format!("it is well, and {model} in its memory is no model for chat")),
+            (None, None) => (State::Idle, "it is well and tells of no model in memory".to_owned()),
         }
     }
 
-    /// A model that is in memory for certain.
+    /// A model that is in memory for certain and can give a token, as far as that is known.
     pub(super) fn loaded_model(&self) -> Option<&str> {
-        let server = self.latest.as_ref()?.look.server()?;
-        server.loaded.first().map(String::as_str)
+        self.latest.as_ref()?.look.server()?.loaded_for_chat().next()
     }
 
     /// Something must be found out: it never served since it came up, or something failed. Never while it is at work:

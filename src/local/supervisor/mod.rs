@@ -19,7 +19,7 @@ use ladder::Ladder;
 use std::time::Instant;
 
 /// What answered when the server was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Look {
     /// Nobody listens on the port.
     Closed,
@@ -58,7 +58,7 @@ pub struct Holder {
 }
 
 /// One look at everything.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Observation {
     /// The port.
     pub look: Look,
@@ -79,12 +79,14 @@ pub enum Trial {
     Busy,
     /// Nothing came in time.
     TimedOut,
+    /// The model does something else; this says nothing of the server.
+    NotForChat,
     /// It failed; the text says how.
     Failed(String),
 }
 
 /// What the machine is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Input {
     /// The server was looked at.
     Looked(Observation),
@@ -130,6 +132,8 @@ pub struct Supervisor {
     status: Status,
     next_look: Instant,
     looking: bool,
+    /// A look has just come: only then it is known what is in memory, and asking loads nothing.
+    has_looked: bool,
     proving: bool,
     remedying: bool,
 }
@@ -144,6 +148,7 @@ impl Supervisor {
             status: Status::unknown(now),
             next_look: now,
             looking: false,
+            has_looked: false,
             proving: false,
             remedying: false,
         }
@@ -164,6 +169,7 @@ impl Supervisor {
         match input {
             Input::Looked(observation) => {
                 self.looking = false;
+                self.has_looked = true;
                 let up = matches!(observation.look, Look::Server(_));
                 self.next_look = now + if up { self.pace.look_up } else { self.pace.look_down };
                 self.evidence.looked(observation, now);
@@ -201,9 +207,9 @@ impl Supervisor {
             self.looking = true;
             actions.push(Action::Look);
         }
-        if let Some(model) = self.model_to_prove(now).filter(|_| !self.proving) {
+        let has_looked = std::mem::take(&mut self.has_looked);
+        if let Some(model) = self.model_to_prove(now).filter(|_| has_looked && !self.proving) {
             self.proving = true;
-            self.evidence.asked_for_proof(now);
             actions.push(Action::Prove { model });
         }
         if let Some(step) = self.remedy(now) {

@@ -3,7 +3,9 @@
 use super::super::health::ServerKind;
 use super::super::launchctl::LastExit;
 use super::*;
+use crate::provider::listing::ListedModel;
 use proptest::prelude::*;
+use std::collections::HashSet;
 use std::time::Duration;
 
 const OURS: &str = "dev.bifrost.vllm-mlx";
@@ -67,14 +69,19 @@ fn agent(state: AgentState) -> SeenAgent {
     SeenAgent { label: OURS.to_owned(), ours: true, state }
 }
 
+fn listed(id: &str) -> ListedModel {
+    ListedModel { id: id.to_owned(), ..ListedModel::default() }
+}
+
 fn server(loaded: &[&str]) -> Look {
-    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     Look::Server(LocalServer {
         kind: ServerKind::VllmMlx,
         healthy: true,
-        models: names(&["tiny", "noise"]),
-        loaded: names(loaded),
+        models: ["tiny", "noise"].map(listed).to_vec(),
+        loaded: loaded.iter().map(|name| (*name).to_owned()).collect(),
+        mute: HashSet::new(),
         loading: false,
+        starting: Vec::new(),
     })
 }
 
@@ -132,6 +139,61 @@ fn another_model_must_prove_itself_too() {
 }
 
 #[test]
+fn a_proof_is_wanted_only_where_a_look_has_just_shown_the_model_and_nothing_at_work() {
+    let mut bench = Bench::new();
+    bench.look(server(&["tiny"])).prove();
+    bench.tell(Input::Proved(Some(Trial::Served))).pass(1);
+    bench.tell(Input::Traffic(Trial::Failed("a 500".to_owned()))).pass(60);
+    assert!(bench.wanted().is_empty(), "the model may be gone since the last look");
+    bench.tell(Input::Looked(Observation { look: server(&["tiny"]), agent: None, holder: None, in_flight: 1 }));
+    assert!(bench.wanted().is_empty());
+    bench.look(server(&["tiny"])).prove();
+    bench.tell(Input::Proved(None)).pass(5).look(server(&["tiny"]));
+    assert_eq!(bench.prove(), [Action::Prove { model: "tiny".to_owned() }], "it was not asked");
+}
+
+#[test]
+fn a_model_that_does_not_chat_condemns_nobody() {
+    let with_mute = |loaded: &[&str]| {
+        let mut look = server(loaded);
+        if let Look::Server(server) = &mut look {
+            server.mute.insert("noise".to_owned());
+        }
+        look
+    };
+    let mut bench = Bench::new();
+    bench.look(server(&["noise", "tiny"]));
+    assert_eq!(bench.prove(), [Action::Prove { model: "noise".to_owned() }]);
+    bench.tell(Input::Proved(Some(Trial::NotForChat))).look(with_mute(&["noise", "tiny"]));
+    assert_eq!(bench.prove(), [Action::Prove { model: "tiny".to_owned() }], "the next one is asked");
+    bench.tell(Input::Proved(Some(Trial::Served)));
+    assert_eq!(bench.state(), State::Ready);
+    let mut alone = Bench::new();
+    for _ in 0..10 {
+        assert_eq!(alone.look(with_mute(&["noise"])).state(), State::Idle);
+        assert!(alone.pass(60).wanted().is_empty());
+    }
+    assert!(alone.reason().contains("noise"), "{}", alone.reason());
+}
+
+#[test]
+fn a_model_that_was_swapped_in_and_answered_is_ready_before_and_after_it_is_seen() {
+    let mut loading = server(&[]);
+    if let Look::Server(server) = &mut loading {
+        server.loading = true;
+    }
+    let mut bench = Bench::new();
+    bench.look(server(&["tiny"])).pass(1).tell(Input::Traffic(Trial::Served)).pass(5).look(loading);
+    assert_eq!(bench.state(), State::Loading);
+    bench.pass(1).tell(Input::Traffic(Trial::Served));
+    assert_eq!(bench.state(), State::Ready, "an answer is newer than the look");
+    assert_eq!(bench.pass(4).look(server(&["noise"])).state(), State::Ready);
+    assert!(bench.wanted().is_empty());
+    bench.pass(5).look(server(&["tiny", "noise"]));
+    assert_eq!(bench.state(), State::Starting, "nothing has come since the last look");
+}
+
+#[test]
 fn traffic_that_succeeds_is_proof() {
     let mut bench = Bench::new();
     bench.look(server(&["tiny"])).tell(Input::Traffic(Trial::Served));
@@ -144,9 +206,11 @@ fn a_server_that_tells_nothing_of_its_memory_is_proven_by_traffic_only() {
     let other = Look::Server(LocalServer {
         kind: ServerKind::Other,
         healthy: true,
-        models: vec!["m".to_owned()],
+        models: vec![listed("m")],
         loaded: Vec::new(),
+        mute: HashSet::new(),
         loading: false,
+        starting: Vec::new(),
     });
     let mut bench = Bench::new();
     assert_eq!(bench.look(other.clone()).state(), State::Idle);
@@ -163,13 +227,13 @@ fn a_clients_failure_is_looked_into_and_only_failed_proofs_condemn() {
     assert_eq!(bench.state(), State::Degraded);
     assert!(bench.reason().contains("a 500"));
     for proof in 1..=3 {
-        bench.prove();
+        bench.look(server(&["tiny"])).prove();
         bench.tell(Input::Proved(Some(Trial::Failed("no token".to_owned())))).look(server(&["tiny"]));
         assert!(bench.wanted().is_empty(), "at most one a minute");
         assert_eq!(bench.state(), if proof < 3 { State::Degraded } else { State::Down });
         bench.pass(60);
     }
-    bench.prove();
+    bench.look(server(&["tiny"])).prove();
     assert_eq!(bench.tell(Input::Proved(Some(Trial::Served))).state(), State::Ready);
 }
 
@@ -334,7 +398,7 @@ fn a_model_is_kept_warm_only_when_asked_and_idle() {
     assert_eq!(bench.prove(), [Action::Prove { model: "tiny".to_owned() }]);
     bench.tell(Input::Proved(Some(Trial::Served)));
     assert!(bench.pass(239).wanted().is_empty());
-    bench.pass(1).prove();
+    bench.pass(1).look(server(&["tiny"])).prove();
 }
 
 #[test]

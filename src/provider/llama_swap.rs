@@ -1,0 +1,121 @@
+//! What llama-swap says in its model list beside OpenAI's shape (its `internal/server/api.go`).
+
+use super::listing::ListedModel;
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+
+/// `meta.llamaswap` of an entry; older ones, and models without metadata, lack some of it or all.
+#[derive(Clone, Copy)]
+struct About<'a>(Option<&'a Value>);
+
+impl<'a> About<'a> {
+    fn of(entry: &'a Value) -> Self {
+        Self(entry.pointer("/meta/llamaswap"))
+    }
+
+    fn text(self, key: &str) -> Option<&'a str> {
+        self.0?.get(key)?.as_str()
+    }
+
+    fn texts(self, key: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let list = self.0.and_then(|about| about.get(key)?.as_array());
+        list.into_iter().flatten().filter_map(Value::as_str)
+    }
+
+    /// A model of another llama-swap, or of any server, on another machine.
+    fn is_peer(self) -> bool {
+        self.text("peerID").is_some() || self.text("type") == Some("peer")
+    }
+
+    /// A model of its own, or another name of one.
+    fn is_own(self) -> bool {
+        !self.is_peer() && matches!(self.text("type"), None | Some("model" | "alias"))
+    }
+}
+
+/// Adds what llama-swap says of its models; aliases that are entries of their own become other names of theirs.
+pub(super) fn complete(models: &mut Vec<ListedModel>, entries: &[Value]) {
+    if entries.iter().all(|entry| About::of(entry).0.is_none()) {
+        return;
+    }
+    tell_remote(models, entries);
+    let about: HashMap<String, About<'_>> = entries.iter().filter_map(|it| Some((id(it)?, About::of(it)))).collect();
+    let mut aliases: Vec<(String, String)> = Vec::new();
+    for model in &mut *models {
+        let Some(about) = about.get(&model.id) else { continue };
+        model.is_choice = !about.is_own() && !about.is_peer();
+        model.aliases = about.texts("aliases").map(str::to_owned).collect();
+        aliases.extend(about.text("modelID").map(|real| (model.id.clone(), real.to_owned())));
+    }
+    for (alias, real) in aliases {
+        if let Some(model) = models.iter_mut().find(|model| model.id == real) {
+            if !model.aliases.contains(&alias) {
+                model.aliases.push(alias.clone());
+            }
+            models.retain(|model| model.id != alias);
+        }
+    }
+}
+
+/// The name of an entry, as it is read into [`ListedModel::id`].
+fn id(entry: &Value) -> Option<String> {
+    Some(entry.get("id")?.as_str()?.trim().to_owned())
+}
+
+/// Where llama-swap has peers, only what leads to its own models for certain is on its machine: a selector or the pin of a
+/// profile may lead to a peer.
+fn tell_remote(models: &mut [ListedModel], entries: &[Value]) {
+    if !entries.iter().any(|entry| About::of(entry).is_peer()) {
+        return;
+    }
+    let own = entries.iter().filter(|entry| About::of(entry).is_own());
+    let mut here: HashSet<String> = own.clone().filter_map(id).collect();
+    here.extend(own.flat_map(|entry| About::of(entry).texts("aliases")).map(str::to_owned));
+    let leads_here = |entry: &&Value| {
+        let about = About::of(entry);
+        let is_selector = about.text("type") == Some("selector") && about.texts("targets").next().is_some();
+        is_selector && about.texts("targets").all(|target| here.contains(target))
+    };
+    let selectors: Vec<String> = entries.iter().filter(leads_here).filter_map(id).collect();
+    here.extend(selectors);
+    for model in models {
+        model.is_remote = !here.contains(&model.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ModelList;
+    use super::super::listing::parse;
+
+    /// As llama-swap writes it, cut to what is read; the order is that of the ids.
+    const LIST: &str = include_str!("../../tests/fixtures/models/llama-swap.json");
+
+    #[test]
+    fn only_what_leads_to_its_own_models_is_here() {
+        let models = parse(ModelList::OpenAi, LIST.as_bytes()).unwrap();
+        let remote: Vec<&str> = models.iter().filter(|model| model.is_remote).map(|model| model.id.as_str()).collect();
+        assert_eq!(remote, ["far/remote-big", "pinned", "spills"]);
+        let older = br#"{"data": [{"id": "org/alpha"}, {"id": "big", "meta": {"llamaswap": {"peerID": "far"}}}]}"#;
+        let older = parse(ModelList::OpenAi, older).unwrap();
+        assert_eq!(older.iter().map(|model| model.is_remote).collect::<Vec<_>>(), [false, true]);
+    }
+
+    #[test]
+    fn aliases_are_other_names_of_their_model_and_no_models() {
+        let models = parse(ModelList::OpenAi, LIST.as_bytes()).unwrap();
+        let alpha = models.iter().find(|model| model.id == "org/alpha").unwrap();
+        assert_eq!(alpha.aliases, ["alpha-alias", "gpt-4o-mini"]);
+        assert!(!models.iter().any(|model| alpha.aliases.contains(&model.id)));
+        let choices = models.iter().filter(|model| model.is_choice).map(|model| model.id.as_str());
+        assert_eq!(choices.collect::<Vec<_>>(), ["pinned", "spills", "warm-one"]);
+        let unlisted = br#"{"data": [{"id": "x", "meta": {"llamaswap": {"type": "alias", "modelID": "hidden"}}}]}"#;
+        assert_eq!(parse(ModelList::OpenAi, unlisted).unwrap()[0].id, "x", "of its model nothing is known");
+    }
+
+    #[test]
+    fn without_peers_everything_is_here() {
+        let list = br#"{"data": [{"id": "any", "meta": {"llamaswap": {"type": "profile"}}}]}"#;
+        assert!(!parse(ModelList::OpenAi, list).unwrap()[0].is_remote);
+    }
+}
