@@ -50,6 +50,10 @@ impl Evidence {
                 if server.loaded.is_empty() && server.kind != ServerKind::Other || is_new {
                     self.proven = None;
                 }
+                if is_new && self.failed_proofs == 0 {
+                    // What was asked of another model says nothing of whether this one chats.
+                    self.asked = None;
+                }
             }
             Look::Silent => drop(self.silent_since.get_or_insert(now)),
             Look::Busy => self.is_busy(now),

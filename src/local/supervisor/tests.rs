@@ -194,6 +194,16 @@ fn a_model_that_was_swapped_in_and_answered_is_ready_before_and_after_it_is_seen
 }
 
 #[test]
+fn a_new_model_does_not_wait_for_its_proof_because_another_one_was_asked() {
+    let mut bench = Bench::new();
+    bench.look(server(&["tiny"])).prove();
+    bench.tell(Input::Proved(Some(Trial::Served))).pass(5).look(server(&["noise"]));
+    assert_eq!(bench.prove(), [Action::Prove { model: "noise".to_owned() }]);
+    bench.tell(Input::Proved(Some(Trial::Failed("no token".to_owned())))).pass(5).look(server(&["tiny"]));
+    assert!(bench.wanted().is_empty(), "failures are not counted faster than once a minute");
+}
+
+#[test]
 fn traffic_that_succeeds_is_proof() {
     let mut bench = Bench::new();
     bench.look(server(&["tiny"])).tell(Input::Traffic(Trial::Served));
