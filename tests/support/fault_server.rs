@@ -206,6 +206,8 @@ impl Reply {
         let mut ends = self.chunked;
         for step in &self.steps {
             match step {
+                // With the head such a body is whole, and the client may speak again.
+                Step::Body(bytes) if bytes.is_empty() => {}
                 Step::Body(bytes) if self.chunked => steps.push(Step::Raw(chunk(bytes))),
                 Step::Body(bytes) => steps.push(Step::Raw(bytes.clone())),
                 Step::Flood(bytes) if self.chunked => {
