@@ -245,13 +245,13 @@ async fn a_provider_that_does_not_close_after_its_last_word_keeps_nobody_waiting
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_failed_is_closed_and_its_place_is_free_at_once() {
+async fn a_stream_that_failed_is_closed_at_once_and_its_place_is_free_soon_after() {
     let cases = DIALECTS.map(|dialect| async move {
         let opened = || Stream::of(dialect, "m").opening().text("one");
         for fails in [opened().step(Step::Silence), opened().error(Refusal::Internal).step(Step::Silence)] {
             let first = FaultServer::always(fails.reply()).await;
-            // No retry and no queue: whoever finds the place taken gets a 429.
-            let limits = "[providers.first.limits]\nin_flight = 1\nqueue = 0\n";
+            // Whoever finds the place taken for long gets a 503.
+            let limits = "[providers.first.limits]\nin_flight = 1\nqueue_timeout = \"5s\"\n";
             let gateway = with_one(dialect, &first, &(limits.to_owned() + &deadlines("first", "idle = \"300ms\"")));
             for (number, ingress) in DIALECTS.into_iter().enumerate() {
                 let told = ask(&gateway, ingress, "first/m", true).await;
