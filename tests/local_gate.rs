@@ -566,3 +566,22 @@ async fn who_waits_for_a_peer_while_local_only_mode_is_switched_on_does_not_reac
     let far = asked(&local).iter().filter(|model| *model == "far/remote-big").count();
     assert_eq!(far, 1, "what had left before had left");
 }
+
+#[tokio::test]
+async fn a_name_that_a_profile_of_llama_swap_pins_to_a_peer_is_not_asked_for_here() {
+    let local = Upstream::start(|seen| match seen.path.as_str() {
+        "/api/profiles" => Reply::json(
+            200,
+            &json!({"active": "p", "profiles": [{"id": "p", "description": "", "pins": {"org/plain": "remote-big"}}]}),
+        ),
+        _ => real_llama_swap(seen, &json!([{"model": "org/plain", "state": "ready"}])),
+    })
+    .await;
+    let gateway = gateway(&local.url(), None);
+    becomes(&gateway, "idle").await;
+    granted(&gateway).await;
+    for (model, status) in [("mlx-local/org/plain", 403), ("mlx-local/org/alpha", 200), ("coding", 200)] {
+        assert_eq!(chat(&gateway, model).await.0, status, "{model}");
+    }
+    assert!(asked(&local).iter().all(|model| *model == "org/alpha"), "{:?}", asked(&local));
+}
