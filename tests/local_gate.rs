@@ -553,3 +553,59 @@ async fn the_loading_text_of_llama_swap_is_no_content() {
         assert_eq!(asked(&local).len(), 1, "{path}: a load that failed is not tried again");
     }
 }
+
+#[tokio::test]
+async fn who_waits_for_a_peer_while_local_only_mode_is_switched_on_does_not_reach_it() {
+    let (answer, held) = Reply::held();
+    let mut held = Some(held);
+    let mut local = Upstream::start(move |seen| match seen.path.as_str() {
+        "/v1/chat/completions" if seen.json()["model"] == "far/remote-big" => held.take().unwrap_or_else(|| token(1)),
+        _ => real_llama_swap(seen, &json!([{"model": "org/plain", "state": "ready"}])),
+    })
+    .await;
+    let gateway = Gateway::start(&format!(
+        "[providers.mlx-local]\nbase_url = \"{}\"\n[providers.mlx-local.limits]\nin_flight = 1",
+        local.url()
+    ));
+    becomes(&gateway, "ready").await;
+    local.next("POST").await;
+    let (first, second) = (chat(&gateway, "mlx-local/far/remote-big"), async {
+        local.next("POST").await;
+        let waits = chat(&gateway, "mlx-local/far/remote-big");
+        let switched = async {
+            let waiting = "bifrost_queue_depth{provider=\"mlx-local\",model=\"other\",priority=\"interactive\"} 1";
+            let waits_now = async {
+                while !gateway.get("/metrics").send().await.unwrap().text().await.unwrap().contains(waiting) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(support::upstream::PATIENCE, waits_now).await.expect("nobody waits");
+            granted(&gateway).await;
+            answer.send(token(1)).ok().unwrap();
+        };
+        tokio::join!(waits, switched).0
+    });
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!((first.0, second.0), (200, 403), "{}", second.2);
+    let far = asked(&local).iter().filter(|model| *model == "far/remote-big").count();
+    assert_eq!(far, 1, "what had left before had left");
+}
+
+#[tokio::test]
+async fn a_name_that_a_profile_of_llama_swap_pins_to_a_peer_is_not_asked_for_here() {
+    let local = Upstream::start(|seen| match seen.path.as_str() {
+        "/api/profiles" => Reply::json(
+            200,
+            &json!({"active": "p", "profiles": [{"id": "p", "description": "", "pins": {"org/plain": "remote-big"}}]}),
+        ),
+        _ => real_llama_swap(seen, &json!([{"model": "org/plain", "state": "ready"}])),
+    })
+    .await;
+    let gateway = gateway(&local.url(), None);
+    becomes(&gateway, "idle").await;
+    granted(&gateway).await;
+    for (model, status) in [("mlx-local/org/plain", 403), ("mlx-local/org/alpha", 200), ("coding", 200)] {
+        assert_eq!(chat(&gateway, model).await.0, status, "{model}");
+    }
+    assert!(asked(&local).iter().all(|model| *model == "org/alpha"), "{:?}", asked(&local));
+}

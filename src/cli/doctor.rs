@@ -241,6 +241,7 @@ async fn local_server(snapshot: &Snapshot) -> Vec<Finding> {
         models: Some(&models),
         running: running.as_deref(),
         status: status.as_deref(),
+        ..Bodies::default()
     };
     let server = LocalServer::read(&bodies);
     if server.own_ids().next().is_none() {

@@ -15,8 +15,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// A provider that counts its requests learns of a connection that was closed some milliseconds later, and answers 429 to a
-/// request that takes the place before; the longest that was seen of llama-swap was a tenth of a second.
+/// A provider that counts its requests learns of a closed connection some milliseconds later, and answers 429 to a request
+/// that comes before that. Its end is not seen: this leaves a busy machine room, and no client feels it.
 const LINGER: Duration = Duration::from_millis(150);
 
 /// The queues of all providers. They outlive a change of the configuration.

@@ -2,6 +2,7 @@
 
 use crate::provider::ModelList;
 use crate::provider::listing::{self, ListedModel};
+use crate::provider::llama_swap::apply_profiles;
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -44,6 +45,8 @@ pub struct Bodies<'a> {
     pub models: Option<&'a [u8]>,
     /// `GET /running` (llama-swap).
     pub running: Option<&'a [u8]>,
+    /// `GET /api/profiles` (llama-swap).
+    pub profiles: Option<&'a [u8]>,
     /// `GET /v1/status` (vllm-mlx).
     pub status: Option<&'a [u8]>,
 }
@@ -53,12 +56,19 @@ impl LocalServer {
     pub fn read(bodies: &Bodies<'_>) -> Self {
         let json = |body: Option<&[u8]>| body.and_then(|body| serde_json::from_slice::<Value>(body).ok());
         let health = json(bodies.health);
-        let models = bodies.models.and_then(|body| listing::parse(ModelList::OpenAi, body).ok()).unwrap_or_default();
+        let listed = bodies.models.and_then(|body| listing::parse(ModelList::OpenAi, body).ok());
+        let mut models = listed.unwrap_or_default();
+        if let Some(profiles) = json(bodies.profiles) {
+            apply_profiles(&mut models, &profiles);
+        }
         let mute = models.iter().filter(|model| model.chat == Some(false)).map(|model| model.id.clone()).collect();
         if let Some(running) =
             json(bodies.running).as_ref().and_then(|body| body.get("running")).filter(|it| it.is_array())
         {
-            let loaded = ids(Some(running), "model", |entry| entry.get("state").is_none_or(|state| state == "ready"));
+            let mut loaded =
+                ids(Some(running), "model", |entry| entry.get("state").is_none_or(|state| state == "ready"));
+            // Whoever asks for such a name does not reach what is in memory.
+            loaded.retain(|id| !models.iter().any(|model| model.is_remote && model.id == *id));
             let starting = ids(Some(running), "model", |entry| entry.get("state").is_some_and(|it| it == "starting"));
             let loading = !starting.is_empty();
             return Self {
@@ -150,14 +160,14 @@ mod tests {
     fn a_registry_tells_what_is_loaded_by_status() {
         let health = br#"{"status":"healthy","model_loaded":true,"model_name":null}"#;
         let status = br#"{"model_manager":{"models":[{"id":"tiny","loaded":true},{"id":"noise","loaded":false}]}}"#;
-        let bodies = Bodies { health: Some(health), models: Some(MODELS), status: Some(status), running: None };
+        let bodies = Bodies { health: Some(health), models: Some(MODELS), status: Some(status), ..Bodies::default() };
         assert_eq!(LocalServer::read(&bodies).loaded, ["tiny"]);
     }
 
     #[test]
     fn llama_swap_tells_what_is_loaded_by_running() {
         let running = br#"{"running":[{"model":"noise","state":"ready"},{"model":"tiny","state":"starting"}]}"#;
-        let bodies = Bodies { health: Some(b"OK"), models: Some(MODELS), running: Some(running), status: None };
+        let bodies = Bodies { health: Some(b"OK"), models: Some(MODELS), running: Some(running), ..Bodies::default() };
         let server = LocalServer::read(&bodies);
         assert_eq!((server.kind, server.healthy), (ServerKind::LlamaSwap, true));
         assert_eq!((server.loaded, server.starting), (vec!["noise".to_owned()], vec!["tiny".to_owned()]));
@@ -168,15 +178,20 @@ mod tests {
         let health = br#"{"status":"healthy","model_loaded":false,"residency_state":"loading"}"#;
         assert!(LocalServer::read(&Bodies { health: Some(health), models: Some(MODELS), ..Bodies::default() }).loading);
         let running = br#"{"running":[{"model":"tiny","state":"starting"}]}"#;
-        let bodies = Bodies { health: Some(b"OK"), models: Some(MODELS), running: Some(running), status: None };
+        let bodies = Bodies { health: Some(b"OK"), models: Some(MODELS), running: Some(running), ..Bodies::default() };
         let server = LocalServer::read(&bodies);
         assert!(server.loading && server.loaded.is_empty());
     }
 
     #[test]
     fn garbage_says_nothing() {
-        let garbage =
-            Bodies { health: Some(b"<html>"), models: Some(b"<html>"), running: Some(b"<html>"), status: Some(b"[]") };
+        let garbage = Bodies {
+            health: Some(b"<html>"),
+            models: Some(b"<html>"),
+            running: Some(b"<html>"),
+            status: Some(b"[]"),
+            profiles: Some(b"[]"),
+        };
         let server = LocalServer::read(&garbage);
         assert!(server.models.is_empty() && server.loaded.is_empty() && !server.loading);
     }

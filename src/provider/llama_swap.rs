@@ -83,10 +83,34 @@ fn tell_remote(models: &mut [ListedModel], entries: &[Value]) {
     }
 }
 
+/// The active profile sends names to other models, which the list does not tell (`GET /api/profiles`). Where llama-swap has
+/// peers, a name that is sent to anything but a model of its own is not here.
+pub fn apply_profiles(models: &mut [ListedModel], profiles: &Value) {
+    let Some(active) = profiles.get("active").and_then(Value::as_str) else { return };
+    if !models.iter().any(|model| model.is_remote) {
+        return;
+    }
+    let is_active = |profile: &&Value| profile.get("id").and_then(Value::as_str) == Some(active);
+    let profiles = profiles.get("profiles").and_then(Value::as_array).into_iter().flatten();
+    let pins = profiles.filter(is_active).filter_map(|profile| profile.get("pins")?.as_object()).flatten();
+    let own = |target: &str| {
+        let is_called = |model: &ListedModel| model.id == target || model.aliases.iter().any(|alias| alias == target);
+        models.iter().any(|model| !model.is_remote && is_called(model))
+    };
+    let away = pins.filter(|(_, target)| !target.as_str().is_some_and(own)).map(|(pin, _)| pin);
+    let away: Vec<&String> = away.collect();
+    for model in models {
+        model.is_remote |= away.contains(&&model.id);
+        model.aliases.retain(|alias| !away.contains(&alias));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::ModelList;
     use super::super::listing::parse;
+    use super::*;
+    use serde_json::json;
 
     /// As llama-swap writes it, cut to what is read; the order is that of the ids.
     const LIST: &str = include_str!("../../tests/fixtures/models/llama-swap.json");
@@ -111,6 +135,23 @@ mod tests {
         assert_eq!(choices.collect::<Vec<_>>(), ["pinned", "spills", "warm-one"]);
         let unlisted = br#"{"data": [{"id": "x", "meta": {"llamaswap": {"type": "alias", "modelID": "hidden"}}}]}"#;
         assert_eq!(parse(ModelList::OpenAi, unlisted).unwrap()[0].id, "x", "of its model nothing is known");
+    }
+
+    #[test]
+    fn a_name_that_the_active_profile_sends_to_a_peer_is_not_here() {
+        let read = |profiles: Value| {
+            let mut models = parse(ModelList::OpenAi, LIST.as_bytes()).unwrap();
+            apply_profiles(&mut models, &profiles);
+            models.retain(|model| !model.is_remote);
+            let names = |model: ListedModel| [model.id].into_iter().chain(model.aliases);
+            models.into_iter().flat_map(names).collect::<Vec<_>>()
+        };
+        let pins = json!({"org/plain": "remote-big", "gpt-4o-mini": "far/remote-big", "org/rank": "alpha-alias"});
+        let profiles = json!([{"id": "p", "pins": pins}, {"id": "q", "pins": {"org/alpha": "remote-big"}}]);
+        let all = ["org/alpha", "alpha-alias", "gpt-4o-mini", "org/embed", "org/plain", "org/rank", "warm-one"];
+        assert_eq!(read(json!({"active": null, "profiles": profiles})), all);
+        let left = ["org/alpha", "alpha-alias", "org/embed", "org/rank", "warm-one"];
+        assert_eq!(read(json!({"active": "p", "profiles": profiles})), left);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 pub mod facts;
 pub mod listing;
-mod llama_swap;
+pub mod llama_swap;
 pub mod prices;
 pub mod table;
 

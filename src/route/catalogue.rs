@@ -188,6 +188,12 @@ impl Catalogue {
         self.lists.get(name)
     }
 
+    /// A local provider has the model on this machine, as far as it says; one that lists models is believed when it has.
+    pub fn is_here(&self, provider: &Provider, model: &str) -> bool {
+        let list = self.list(&provider.name).filter(|list| list.fetched_at.is_some());
+        provider.is_local() && list.map_or(provider.models_url().is_none(), |list| list.is_here(model))
+    }
+
     /// Every provider's list by the provider's name.
     pub fn lists(&self) -> impl Iterator<Item = (&str, &List)> {
         self.lists.iter().map(|(name, list)| (&**name, list))

@@ -234,12 +234,6 @@ impl<'a> View<'a> {
         self.roles.get(role).or_else(alias)
     }
 
-    /// A local server has the model on this machine, as far as it says. One that lists models is believed when it has.
-    pub fn is_here(&self, provider: &Provider, model: &str) -> bool {
-        let list = self.catalogue.list(&provider.name).filter(|list| list.fetched_at.is_some());
-        provider.is_local() && list.map_or(provider.models_url().is_none(), |list| list.is_here(model))
-    }
-
     fn may_call(&self, provider: &Provider) -> bool {
         if self.local_only.is_some() && !(&*provider.name == MLX_LOCAL && provider.is_local() && provider.is_loopback())
         {
@@ -277,7 +271,7 @@ fn without_remote(plan: &mut Plan, view: &View<'_>) -> Result<(), PlanError> {
         return Ok(());
     }
     let first = plan.targets.first().cloned();
-    plan.targets.retain(|target| view.is_here(&target.provider, &target.model));
+    plan.targets.retain(|target| view.catalogue.is_here(&target.provider, &target.model));
     let Some(first) = first.filter(|_| plan.targets.is_empty()) else { return Ok(()) };
     let provider = &first.provider;
     if view.catalogue.list(&provider.name).is_some_and(|list| list.fetched_at.is_some()) {

@@ -9,7 +9,7 @@ use crate::dialect::{self, ReasoningStyle, StreamOptions};
 use crate::local::llama_swap::is_failed_load;
 use crate::observe::{Event, Operation};
 use crate::provider::{BodyEdit, Deadlines, Endpoint, MLX_LOCAL, Provider};
-use crate::route::Target;
+use crate::route::{PlanError, Target};
 use crate::secret::Secret;
 use crate::upstream::auth::{Credential, without_scheme};
 use crate::upstream::{Answer, Call, Failure, LOAD_FAILED, OriginalError, Outcome, Phase, limit_reset, retry_after};
@@ -137,6 +137,12 @@ impl Terms {
 /// # Errors
 /// It gave no answer; the outcome says what follows.
 pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Live, Failure> {
+    let gateway = &exchange.gateway;
+    let (provider, model) = (&target.provider, &target.model);
+    // The mode may have been switched on while the request waited; of the cloud the client itself is gone then.
+    if gateway.mode.is_on() && provider.is_local() && !gateway.directory.catalogue().is_here(provider, model) {
+        return Err(Failure::from_error(PlanError::Elsewhere { model: target.to_string() }.into()));
+    }
     let answer = match exchange.operation {
         Operation::Chat => chat(exchange, target, terms).await,
         // Rare, and large: what every request carries with it stays small.

@@ -202,7 +202,7 @@ fn add_fallback(first: &mut Plan, model: &str, view: &View<'_>) -> Result<Result
         target.equals = None;
         let forbidden = if target.provider.fallback == FallbackUse::Never {
             Some(format!("[providers.{}] says `fallback = \"never\"`", target.provider.name))
-        } else if class.is_some_and(|class| !class.cloud) && !view.is_here(&target.provider, &target.model) {
+        } else if class.is_some_and(|class| !class.cloud) && !view.catalogue.is_here(&target.provider, &target.model) {
             Some("the task class may not leave the machine (`cloud = false`)".to_owned())
         } else {
             None

@@ -276,17 +276,20 @@ impl Gateway {
             Ok((status, _)) => return refused(status),
             Err(failure) => return unanswered(&failure),
         };
-        if listing::parse(ModelList::OpenAi, &body).is_err() {
+        let Ok(listed) = listing::parse(ModelList::OpenAi, &body) else {
             let what = "its port is open, but what answers there lists no models: it is no model server";
             return Look::Foreign(what.to_owned());
-        }
+        };
         let good = |answer: Result<(StatusCode, Bytes), Failure>| {
             answer.ok().filter(|(status, _)| status.is_success()).map(|(_, body)| body)
         };
         let (health, running) = future::join(get("/health"), get("/running")).await;
         let (health, running) = (good(health), good(running));
         let status = if running.is_none() { good(get("/v1/status").await) } else { None };
+        let has_peers = listed.iter().any(|model| model.is_remote);
+        let profiles = if has_peers { good(get("/api/profiles").await) } else { None };
         let bodies = Bodies {
+            profiles: profiles.as_deref(),
             health: health.as_deref(),
             models: Some(&body),
             running: running.as_deref(),
