@@ -142,7 +142,7 @@ async fn the_user_id_of_claude_code_was_too_long_for_openai() {
     let mut body = hello("openai/m");
     body["metadata"] = json!({ "user_id": id });
     let (sent, loss) = sent_to_openai("/v1/messages", &body).await;
-    assert_eq!(sent["user"], id[..64]);
+    assert!(sent["user"].as_str().is_some_and(|user| user.len() <= 64 && user.starts_with("user_")), "{sent}");
     assert!(loss.contains("user"), "{loss}");
 }
 

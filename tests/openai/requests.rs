@@ -169,6 +169,21 @@ fn a_breakpoint_on_a_message_stands_on_its_last_part() {
     assert!(request.messages.iter().all(|message| message.extras.is_empty()));
 }
 
+/// Claude Code names its user in JSON of more than a hundred characters.
+#[test]
+fn a_user_whose_name_is_too_long_has_a_short_one_that_stays() {
+    let named = |user: &str| {
+        let (body, losses) =
+            written(&Request { user: Some(user.into()), ..with_messages(Vec::new()) }, &Profile::VENDOR);
+        (body["user"].as_str().unwrap().to_owned(), losses)
+    };
+    let (one, losses) = named(&format!("{{\"device_id\":\"{}1\"}}", "7c".repeat(32)));
+    let (other, _) = named(&format!("{{\"device_id\":\"{}2\"}}", "7c".repeat(32)));
+    assert!(one.len() <= 64 && one.starts_with("user_") && !one.contains('{') && one != other, "{one} {other}");
+    assert_eq!(losses, "user=approximated");
+    assert_eq!(named("somebody"), ("somebody".to_owned(), String::new()));
+}
+
 #[test]
 fn reasoning_is_read_in_every_style() {
     let of = |fields: Value| {

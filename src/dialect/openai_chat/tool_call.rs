@@ -2,10 +2,10 @@
 
 use super::content::{read_cache, write_cache, write_extras};
 use super::fields::{Fields, missing, says_something};
+use super::words;
 use crate::chat::{ChatError, DialectId, Losses, Part, Signature, SignatureOrigin, ToolCall};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The longest id of a tool call that OpenAI takes, in characters.
 const MAX_ID: usize = 40;
@@ -97,10 +97,8 @@ pub(super) fn write_id(id: &str, any_length: bool) -> Cow<'_, str> {
     if any_length || id.chars().count() <= MAX_ID {
         return Cow::Borrowed(id);
     }
-    let mut digest = DefaultHasher::new();
-    id.hash(&mut digest);
     let beginning: String = id.chars().take(MAX_ID - 17).collect();
-    Cow::Owned(format!("{beginning}_{:016x}", digest.finish()))
+    Cow::Owned(format!("{beginning}_{}", words::digest(id)))
 }
 
 /// True for a call of another kind that was kept as it stood.

@@ -1,6 +1,14 @@
 //! The words of the dialect and what they stand for.
 
 use crate::chat::{Effort, Losses, SignatureOrigin, StopReason};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// A short form of `text` that is always the same.
+pub(super) fn digest(text: &str) -> String {
+    let mut digest = DefaultHasher::new();
+    text.hash(&mut digest);
+    format!("{:016x}", digest.finish())
+}
 
 /// Reads a `finish_reason`; the empty string is left to the caller. Besides OpenAI's own: `eos` (Together), `model_length`
 /// (Mistral), Anthropic's and Gemini's words as proxies pass them through.

@@ -8,6 +8,7 @@ use crate::chat::{
 };
 use crate::dialect::{Profile, ReasoningStyle, TokenLimitField};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 /// The longest `user` that OpenAI takes, in characters.
 const MAX_USER: usize = 64;
@@ -46,15 +47,14 @@ pub(super) fn write(request: &Request, profile: &Profile, losses: &mut Losses) -
     Value::Object(body).to_string().into_bytes()
 }
 
-/// The id of the user, cut to the length that OpenAI takes: Claude Code's holds more than a hundred characters.
-fn write_user<'a>(user: &'a str, profile: &Profile, losses: &mut Losses) -> &'a str {
-    match user.char_indices().nth(MAX_USER) {
-        Some((end, _)) if !profile.long_ids => {
-            losses.approximated("user");
-            &user[..end]
-        }
-        _ => user,
+/// The id of the user. One that is longer than OpenAI takes is said as its digest: Claude Code's is JSON of more than a
+/// hundred characters, whose beginning is the same for every session and no JSON.
+fn write_user<'a>(user: &'a str, profile: &Profile, losses: &mut Losses) -> Cow<'a, str> {
+    if profile.long_ids || user.chars().count() <= MAX_USER {
+        return Cow::Borrowed(user);
     }
+    losses.approximated("user");
+    Cow::Owned(format!("user_{}", words::digest(user)))
 }
 
 /// The sampling that a reasoning model of OpenAI's takes; what says nothing but the default goes without a loss.
