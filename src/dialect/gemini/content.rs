@@ -136,7 +136,7 @@ fn read_text(mut fields: Fields) -> Option<Part> {
         return (part != ReasoningPart::default()).then_some(Part::Reasoning(part));
     }
     let extras = Extras::from_fields(DialectId::Gemini, fields.rest());
-    let signature = signature.map(|text| proof::read(&text));
+    let signature = signature.and_then(|text| proof::read(&text));
     if text.is_empty() && signature.is_none() && extras.is_empty() {
         return None;
     }
@@ -144,7 +144,7 @@ fn read_text(mut fields: Fields) -> Option<Part> {
 }
 
 fn read_call(mut fields: Fields, calls: &mut CallBook) -> ToolCall {
-    let signature = fields.take_string("thoughtSignature").map(|text| proof::read(&text));
+    let signature = fields.take_string("thoughtSignature").and_then(|text| proof::read(&text));
     fields.take("thought");
     let mut call = fields.take_object("functionCall").unwrap_or_default();
     let name = call.take_string("name").unwrap_or_default();

@@ -358,5 +358,5 @@ fn partial_call(part: &Value) -> Option<Fields> {
 
 fn signature_of(part: &Value) -> Option<Signature> {
     let text = part.get("thoughtSignature").or_else(|| part.get("thought_signature"))?.as_str()?;
-    Some(proof::read(text))
+    proof::read(text)
 }

@@ -33,7 +33,7 @@ pub(super) fn read(mut part: Fields, signature: Option<String>) -> Option<MediaP
         name: None,
         detail: None,
         cache: None,
-        signature: signature.map(|text| proof::read(&text)),
+        signature: signature.and_then(|text| proof::read(&text)),
         extras: Extras::from_fields(DialectId::Gemini, extras),
     })
 }

@@ -25,6 +25,7 @@ mod tools;
 mod usage;
 
 pub use foreign_signatures::strip_foreign_signatures;
+pub(super) use proof::read as read_signature;
 
 use super::{Dialect, Profile, StreamDecoder, StreamEncoder, StreamOptions, UrlHints};
 use crate::chat::{ChatError, DialectId, Losses, Request, Response};

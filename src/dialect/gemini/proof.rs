@@ -9,6 +9,15 @@ use serde_json::{Map, Value, json};
 /// (`skip_thought_signature_validator`, as the base64 of its bytes).
 pub(super) const SKIP_VALIDATION: &str = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I=";
 
+/// The values that Google's clients and documentation give in the place of a signature, as text and as base64: they prove
+/// nothing, and mean nothing to anybody else.
+const PLACEHOLDERS: [&str; 4] = [
+    SKIP_VALIDATION,
+    "skip_thought_signature_validator",
+    "context_engineering_is_the_way_to_go",
+    "Y29udGV4dF9lbmdpbmVlcmluZ19pc190aGVfd2F5X3RvX2dv",
+];
+
 /// Who reads what is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Towards {
@@ -18,12 +27,15 @@ pub(super) enum Towards {
     Provider,
 }
 
-/// Reads a `thoughtSignature`.
-pub(super) fn read(text: &str) -> Signature {
-    if text.starts_with(Signature::SEALED_PREFIX) {
-        return Signature::open(SignatureOrigin::Gemini, &standard_base64(text));
+/// Reads a `thoughtSignature`; `None` where the value only stands for one.
+pub(in crate::dialect) fn read(text: &str) -> Option<Signature> {
+    if text.is_empty() || PLACEHOLDERS.contains(&text) {
+        return None;
     }
-    Signature::new(SignatureOrigin::Gemini, text)
+    if text.starts_with(Signature::SEALED_PREFIX) {
+        return Some(Signature::open(SignatureOrigin::Gemini, &standard_base64(text)));
+    }
+    Some(Signature::new(SignatureOrigin::Gemini, text))
 }
 
 /// Writes a signature, or notes under `field` that it is left out.
@@ -43,7 +55,7 @@ pub(super) fn write(
 /// Puts what a thought part's signature holds into `part`. A foreign reasoning item with more than a signature (encrypted
 /// reasoning, an id) is a JSON object inside the seal; no vendor's signature starts with a brace.
 pub(super) fn read_reasoning(text: &str, part: &mut ReasoningPart) {
-    let signature = read(text);
+    let Some(signature) = read(text) else { return };
     if signature.origin == SignatureOrigin::Gemini || !signature.value.starts_with('{') {
         part.signature = Some(signature);
         return;
@@ -137,5 +149,9 @@ mod tests {
     fn the_skip_value_is_what_googles_documentation_gives() {
         use base64::{Engine, engine::general_purpose::STANDARD};
         assert_eq!(STANDARD.decode(SKIP_VALIDATION).unwrap(), b"skip_thought_signature_validator");
+        for plain in &PLACEHOLDERS[1..3] {
+            assert!(PLACEHOLDERS.contains(&STANDARD.encode(plain).as_str()), "{plain}");
+            assert_eq!(read(plain), None);
+        }
     }
 }

@@ -4,6 +4,7 @@ use super::content::{read_cache, write_cache, write_extras};
 use super::fields::{Fields, missing, says_something};
 use super::words;
 use crate::chat::{ChatError, DialectId, Losses, Part, Signature, SignatureOrigin, ToolCall};
+use crate::dialect::gemini::read_signature;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 
@@ -66,7 +67,7 @@ pub(super) fn take_google_proof(fields: &mut Fields) -> Option<Signature> {
 
 /// A signature of Google's.
 pub(super) fn google_proof(value: &Value) -> Option<Signature> {
-    value.as_str().filter(|text| !text.is_empty()).map(|text| Signature::open(SignatureOrigin::Gemini, text))
+    value.as_str().and_then(read_signature)
 }
 
 /// Where a Gemini signature stands on a call for Google's own API and for clients that know it (AI SDK).
