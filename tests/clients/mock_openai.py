@@ -135,7 +135,7 @@ def check_options(body):
         refuse("Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.", "max_tokens")
     if "max_tokens" in body and "think" in body["model"]:
         refuse("Unsupported parameter: 'max_tokens' is not supported with this model.", "max_tokens")
-    if body.get("reasoning_effort") not in (None, "none", "minimal", "low", "medium", "high", "xhigh"):
+    if body.get("reasoning_effort") not in (None, "none", "minimal", "low", "medium", "high", "xhigh", "max"):
         refuse("Invalid value for 'reasoning_effort'.", "reasoning_effort")
     form = body.get("response_format")
     if form:
