@@ -340,6 +340,8 @@ pub enum ReasoningMode {
     Off,
     /// The model decides how much (Anthropic `adaptive`, Gemini budget -1).
     Adaptive,
+    /// Nothing was said but an effort, for the answer as a whole (Anthropic's `output_config` without `thinking`).
+    Unsaid,
 }
 
 /// How hard to think; ordered.

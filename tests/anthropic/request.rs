@@ -275,7 +275,9 @@ fn results_go_before_the_words_of_the_same_turn() {
 fn an_effort_without_thinking_stays_without() {
     let body = json!({"model": NEW, "max_tokens": 9, "messages": [], "output_config": {"effort": "low", "task_budget": {"total": 5}}});
     let request = parsed(&body);
-    assert_eq!(request.reasoning, effort(Effort::Low));
+    let unsaid = Reasoning { mode: ReasoningMode::Unsaid, effort: Some(Effort::Low), ..Reasoning::default() };
+    assert_eq!(request.reasoning, Some(unsaid));
+    assert!(!request.extras.fields.contains_key("thinking"));
     let (again, losses) = written(&request);
     assert_eq!((again["output_config"].clone(), again.get("thinking")), (body["output_config"].clone(), None));
     assert_eq!(losses, "");

@@ -245,6 +245,7 @@ fn effort_is_a_level_or_a_budget_as_the_model_takes_it() {
     };
     let effort = |effort| Reasoning { effort: Some(effort), ..Reasoning::default() };
     let off = Reasoning { mode: ReasoningMode::Off, ..Reasoning::default() };
+    let unsaid = Reasoning { mode: ReasoningMode::Unsaid, ..effort(Effort::Low) };
     let budget = |tokens| Reasoning { budget_tokens: Some(tokens), include: Some(false), ..Reasoning::default() };
     for (model, reasoning, config, losses) in [
         ("gemini-3-pro-preview", effort(Effort::Low), json!({ "thinkingLevel": "LOW", "includeThoughts": true }), ""),
@@ -281,6 +282,8 @@ fn effort_is_a_level_or_a_budget_as_the_model_takes_it() {
         ),
         ("gemini-3-flash-preview", budget(100), json!({ "thinkingBudget": 100, "includeThoughts": false }), ""),
         ("gemini-2.0-flash", effort(Effort::Low), Value::Null, "reasoning=dropped"),
+        ("gemini-3-flash-preview", unsaid.clone(), json!({ "thinkingLevel": "LOW", "includeThoughts": false }), ""),
+        ("gemini-2.5-flash", unsaid, Value::Null, "reasoning.effort=dropped"),
         ("gemini-2.0-flash", off, Value::Null, ""),
     ] {
         assert_eq!(thinking(model, reasoning.clone()), (config, losses.to_owned()), "{model} {reasoning:?}");

@@ -241,6 +241,12 @@ fn reasoning_is_asked_for_as_the_provider_wants_it() {
         lossy(json!({"chat_template_kwargs": {"enable_thinking": true}}), "reasoning.effort=dropped")
     );
     assert_eq!(asked(off, ReasoningStyle::ThinkingSwitch), said(json!({"thinking": {"type": "disabled"}})));
+    // An effort for the answer as a whole switches nothing on (Claude Code asks for titles so).
+    let unsaid = Reasoning { mode: ReasoningMode::Unsaid, ..high.clone() };
+    assert_eq!(asked(unsaid.clone(), ReasoningStyle::Effort), said(json!({"reasoning_effort": "high"})));
+    for style in [ReasoningStyle::Object, ReasoningStyle::TemplateSwitch, ReasoningStyle::ThinkingSwitch] {
+        assert_eq!(asked(unsaid.clone(), style), lossy(json!({}), "reasoning.effort=dropped"));
+    }
     assert_eq!(asked(high, ReasoningStyle::None), lossy(json!({}), "reasoning=dropped"));
 }
 

@@ -49,7 +49,6 @@ pub(super) fn parse(body: &[u8], url: &UrlHints) -> Result<Request, ChatError> {
     let stream = fields.boolean("stream")?.or(url.stream).unwrap_or(false);
     let (effort, output) = read_output(&mut fields)?;
     let mut asked = fields.object("thinking")?;
-    let is_effort_only = effort.is_some() && asked.is_none();
     let reasoning = thinking::read(asked.as_mut(), effort)?;
 
     let mut rest = fields.rest();
@@ -57,10 +56,6 @@ pub(super) fn parse(body: &[u8], url: &UrlHints) -> Result<Request, ChatError> {
         if let Some(left) = left {
             rest.extend(dotted(name, left.rest()));
         }
-    }
-    if is_effort_only {
-        // A null says that the member was not there, which the neutral form cannot tell.
-        rest.insert("thinking".to_owned(), Value::Null);
     }
     Ok(Request {
         model,
@@ -126,8 +121,7 @@ fn read_format(fields: &mut Fields, name: &str) -> Result<Option<OutputFormat>, 
 pub(super) fn write(request: &Request, profile: &Profile, losses: &mut Losses) -> Vec<u8> {
     let mut body = Map::new();
     body.insert("model".to_owned(), json!(request.model));
-    let effort_only = request.extras.for_dialect(ID).is_some_and(|fields| fields.get("thinking") == Some(&Value::Null));
-    thinking::write(request, effort_only, &mut body, losses);
+    thinking::write(request, &mut body, losses);
 
     let reader = Reader::Provider { unsigned_thinking: profile.reasoning_history };
     let takes_system_messages = Generation::of(&request.model).takes_system_messages();

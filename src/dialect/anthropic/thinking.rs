@@ -21,7 +21,8 @@ const GROWN_MAX_TOKENS: u64 = 64_000;
 /// Reads `thinking` and the effort of `output_config`; the members that are left stay with the fields.
 pub(super) fn read(thinking: Option<&mut Fields>, effort: Option<Effort>) -> Result<Option<Reasoning>, ChatError> {
     let Some(thinking) = thinking else {
-        return Ok(effort.map(|effort| Reasoning { effort: Some(effort), ..Reasoning::default() }));
+        let mode = ReasoningMode::Unsaid;
+        return Ok(effort.map(|effort| Reasoning { mode, effort: Some(effort), ..Reasoning::default() }));
     };
     let kind = thinking.required_string("type")?;
     let budget_tokens = thinking.count("budget_tokens")?;
@@ -66,10 +67,9 @@ enum Form {
 }
 
 /// Writes `thinking`, `output_config.effort`, `max_tokens`, and what of the sampling the model takes together with them.
-/// `effort_only` is a client of this dialect that set an effort and did not mention thinking.
-pub(super) fn write(request: &Request, effort_only: bool, body: &mut Map<String, Value>, losses: &mut Losses) {
+pub(super) fn write(request: &Request, body: &mut Map<String, Value>, losses: &mut Losses) {
     let generation = Generation::of(&request.model);
-    let asked = request.reasoning.as_ref().filter(|_| !effort_only);
+    let asked = request.reasoning.as_ref().filter(|asked| asked.mode != ReasoningMode::Unsaid);
     let form = asked.map(|reasoning| form(reasoning, generation, losses));
     let max_tokens = request.sampling.max_tokens.unwrap_or_else(|| default_limit(form));
     let form = form.map(|form| allowed(form, max_tokens, request, losses));
@@ -104,7 +104,7 @@ fn form(reasoning: &Reasoning, generation: Generation, losses: &mut Losses) -> F
             losses.approximated("reasoning");
             Form::Enabled { budget: some_budget() }
         }
-        (ReasoningMode::Adaptive, _) => Form::Adaptive,
+        (ReasoningMode::Adaptive | ReasoningMode::Unsaid, _) => Form::Adaptive,
         (ReasoningMode::On, ThinkingForm::Budget | ThinkingForm::Unknown) => Form::Enabled { budget: some_budget() },
         (ReasoningMode::On, ThinkingForm::Either) => {
             reasoning.budget_tokens.map_or(Form::Adaptive, |budget| Form::Enabled { budget })

@@ -45,6 +45,11 @@ pub(super) fn write(reasoning: &Reasoning, model: &str, losses: &mut Losses) -> 
         return config;
     }
     let levels = third_or_later(model);
+    if reasoning.mode == ReasoningMode::Unsaid && !levels {
+        // Here an effort would be a budget, which switches thinking on.
+        losses.dropped("reasoning.effort");
+        return config;
+    }
     match (reasoning.mode, reasoning.effort, reasoning.budget_tokens) {
         (ReasoningMode::Off, ..) if levels => {
             // Gemini 3 cannot stop thinking; this is the least.
@@ -83,10 +88,10 @@ pub(super) fn write(reasoning: &Reasoning, model: &str, losses: &mut Losses) -> 
         (ReasoningMode::Adaptive, None, None) => {
             config.insert("thinkingBudget".into(), (-1).into());
         }
-        (ReasoningMode::On, None, None) => {}
+        (ReasoningMode::On | ReasoningMode::Unsaid, None, None) => {}
     }
     // Who asks for reasoning in another dialect and says no more wants to see it.
-    let include = reasoning.include.unwrap_or(reasoning.mode != ReasoningMode::Off);
+    let include = reasoning.include.unwrap_or(matches!(reasoning.mode, ReasoningMode::On | ReasoningMode::Adaptive));
     config.insert("includeThoughts".into(), include.into());
     config
 }

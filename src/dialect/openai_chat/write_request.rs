@@ -205,6 +205,12 @@ fn write_reasoning(reasoning: &Reasoning, profile: &Profile, body: &mut Map<Stri
     if reasoning.include == Some(false) && profile.reasoning != ReasoningStyle::Object && !off {
         losses.dropped("reasoning.include");
     }
+    let switches = !matches!(profile.reasoning, ReasoningStyle::Effort | ReasoningStyle::None);
+    if reasoning.mode == ReasoningMode::Unsaid && switches {
+        // Here an effort would switch reasoning on.
+        losses.dropped("reasoning.effort");
+        return;
+    }
     match profile.reasoning {
         ReasoningStyle::Object => write_reasoning_object(reasoning, body, losses),
         // Models that cannot reason refuse the field, and those that can be switched off are off unless asked.
