@@ -73,8 +73,14 @@ pub const TOOLS: &[Tool] = &[
             ("ANTHROPIC_DEFAULT_OPUS_MODEL", "most-capable"),
             ("ANTHROPIC_DEFAULT_SONNET_MODEL", "coding"),
             ("ANTHROPIC_DEFAULT_HAIKU_MODEL", "quickest"),
+            ("CLAUDE_CODE_ATTRIBUTION_HEADER", "0"),
         ]),
         notes: &[
+            "CLAUDE_CODE_ATTRIBUTION_HEADER=0 leaves out a first line of the system prompt that changes with every \
+             question; with it a local model reads the whole prompt anew each time.",
+            "Claude Code drops thinking that another model's name stands over, so behind a class or `provider/model` a \
+             Claude up to 4.6 goes on without it after a call of a tool. For its thinking name a Claude as Anthropic \
+             does: ANTHROPIC_MODEL=claude-sonnet-4-5.",
             "To keep your own Claude login or key, export ANTHROPIC_BASE_URL alone: Bifrost hands that credential to \
              Anthropic and to nobody else.",
         ],
@@ -108,20 +114,17 @@ pub const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "opencode",
-        about: "opencode 2",
-        how: How::File { path: "~/.config/opencode/opencode.jsonc", text: OPENCODE },
-        notes: &[
-            "Export BIFROST_API_KEY=dummy where opencode is started.",
-            "opencode 1 spells the file otherwise: `bifrost env opencode-1`.",
-        ],
-        source: "https://opencode.ai/v2/docs/providers/",
+        about: "opencode",
+        how: How::File { path: "~/.config/opencode/opencode.json", text: OPENCODE },
+        notes: &["opencode 2 spells the file otherwise: `bifrost env opencode-2`."],
+        source: "https://opencode.ai/v1/docs/providers",
     },
     Tool {
-        name: "opencode-1",
-        about: "opencode 1",
-        how: How::File { path: "~/.config/opencode/opencode.json", text: OPENCODE_1 },
-        notes: &[],
-        source: "https://opencode.ai/v1/docs/providers",
+        name: "opencode-2",
+        about: "opencode 2, which npm does not have yet",
+        how: How::File { path: "~/.config/opencode/opencode.jsonc", text: OPENCODE_2 },
+        notes: &["Export BIFROST_API_KEY=dummy where opencode is started."],
+        source: "https://opencode.ai/v2/docs/providers/",
     },
     Tool {
         name: "gemini-cli",
@@ -133,6 +136,8 @@ pub const TOOLS: &[Tool] = &[
         ]),
         notes: &[
             "Choose \"Use Gemini API key\" when it asks how to sign in; a login with Google goes past every gateway.",
+            "`gemini -p` cannot ask: there ~/.gemini/settings.json must hold \
+             {\"security\": {\"auth\": {\"selectedType\": \"gemini-api-key\"}}}.",
             "It takes http:// for localhost only.",
         ],
         source: "https://github.com/google-gemini/gemini-cli/blob/main/docs/reference/configuration.md",
@@ -209,12 +214,11 @@ pub const TOOLS: &[Tool] = &[
 
 const OPENCODE: &str = r#"{
   "$schema": "https://opencode.ai/config.json",
-  "providers": {
+  "provider": {
     "bifrost": {
+      "npm": "@ai-sdk/openai-compatible",
       "name": "Bifrost",
-      "env": ["BIFROST_API_KEY"],
-      "package": "@opencode/ai/providers/openai-compatible",
-      "settings": { "baseURL": "{url}/v1" },
+      "options": { "baseURL": "{url}/v1", "apiKey": "dummy" },
       "models": {
         "auto": { "name": "auto" },
         "coding": { "name": "coding" },
@@ -226,13 +230,14 @@ const OPENCODE: &str = r#"{
 }
 "#;
 
-const OPENCODE_1: &str = r#"{
+const OPENCODE_2: &str = r#"{
   "$schema": "https://opencode.ai/config.json",
-  "provider": {
+  "providers": {
     "bifrost": {
-      "npm": "@ai-sdk/openai-compatible",
       "name": "Bifrost",
-      "options": { "baseURL": "{url}/v1", "apiKey": "dummy" },
+      "env": ["BIFROST_API_KEY"],
+      "package": "@opencode/ai/providers/openai-compatible",
+      "settings": { "baseURL": "{url}/v1" },
       "models": {
         "auto": { "name": "auto" },
         "coding": { "name": "coding" },
