@@ -459,3 +459,25 @@ async fn a_count_that_another_dialect_refuses_is_estimated() {
     let answer = gateway.post("/v1/messages/count_tokens", &hello("claude-sonnet-4-5")).send().await.unwrap();
     assert_eq!(answer.status(), 400);
 }
+
+/// Claude Code sends such messages for a class, whose name tells it nothing; Claudes up to 4.7 refuse them.
+#[tokio::test]
+async fn a_claude_that_takes_no_system_messages_hears_them_from_the_user() {
+    let mut upstream = always(&["claude-sonnet-4-5", "claude-opus-4-8"], message("Hi")).await;
+    let gateway = Gateway::start(&row("anthropic", &upstream));
+    for (model, role, loss) in
+        [("claude-sonnet-4-5", "user", "messages.role=approximated"), ("claude-opus-4-8", "system", "")]
+    {
+        let mut body = hello(model);
+        body["max_tokens"] = json!(9);
+        body["messages"].as_array_mut().unwrap().push(json!({"role": "system", "content": "Be brief."}));
+        let answer = gateway.post("/v1/messages", &body).send().await.unwrap();
+        let told = answer.headers().get("x-bifrost-loss").map_or("", |value| value.to_str().unwrap());
+        assert_eq!((answer.status().as_u16(), told), (200, loss));
+        let sent = upstream.next("POST").await.json();
+        assert_eq!(
+            (&sent["messages"][1]["role"], &sent["messages"][1]["content"]),
+            (&json!(role), &json!("Be brief."))
+        );
+    }
+}

@@ -22,6 +22,7 @@ fuzz_target!(|data: &[u8]| {
     edits::developer_as_system(&object, &mut changes);
     edits::thinking_switch(&object, &mut changes, &mut Losses::new());
     anthropic::edits::thinking_form(&object, "claude-sonnet-4-5", &mut changes, &mut Losses::new());
+    anthropic::edits::system_messages(&object, "claude-sonnet-4-5", &mut changes, &mut Losses::new());
     usage_chunk::ask(&object, &mut changes);
     for body in stripped.into_iter().flatten().chain([changes.apply()]) {
         assert!(Object::scan(&body).is_ok(), "{}", String::from_utf8_lossy(&body));

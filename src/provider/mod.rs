@@ -119,6 +119,8 @@ pub enum BodyEdit {
     ThinkingSwitch,
     /// `thinking` and the effort are asked of a Claude in the form that it takes.
     ThinkingForm,
+    /// Messages with the role `system` are said by the user where a Claude takes none.
+    SystemMessages,
 }
 
 impl BodyEdit {
@@ -131,7 +133,7 @@ impl BodyEdit {
             | Self::IncludeUsage
             | Self::DeveloperAsSystem
             | Self::ThinkingSwitch => DialectId::OpenAiChat,
-            Self::ThinkingForm => DialectId::Anthropic,
+            Self::ThinkingForm | Self::SystemMessages => DialectId::Anthropic,
         }
     }
 }

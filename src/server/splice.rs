@@ -59,6 +59,7 @@ pub fn splice(
             BodyEdit::DeveloperAsSystem => edits::developer_as_system(&object, &mut changes),
             BodyEdit::ThinkingSwitch => edits::thinking_switch(&object, &mut changes, losses),
             BodyEdit::ThinkingForm => anthropic::edits::thinking_form(&object, model, &mut changes, losses),
+            BodyEdit::SystemMessages => anthropic::edits::system_messages(&object, model, &mut changes, losses),
             BodyEdit::IncludeUsage if exchange.stream => hide_usage = usage_chunk::ask(&object, &mut changes),
             BodyEdit::IncludeUsage => {}
         }

@@ -4,7 +4,13 @@ use super::foreign_signatures::open_turn_lacks_thinking;
 use super::generation::{Generation, ThinkingForm};
 use super::thinking::{MIN_BUDGET, effort_word, fitting, read_effort};
 use crate::chat::{Effort, Losses, Reasoning};
+use crate::wire::cuts::Cuts;
 use crate::wire::json::{Edits, Object, quoted};
+use crate::wire::json_tree::Node;
+use memchr::memmem;
+
+/// The role, as it stands on the wire.
+const SYSTEM: &[u8] = b"\"system\"";
 
 /// `thinking` and `output_config.effort` as a Claude called `model` takes them: a client knows only the model that it named,
 /// and a class or a fallback may be answered by another. The form that the model refuses becomes the other one, by the steps
@@ -43,6 +49,26 @@ pub fn thinking_form(body: &Object<'_>, model: &str, edits: &mut Edits<'_, '_>, 
             inner.remove("effort");
             edits.set("output_config", &inner.apply());
         }
+    }
+}
+
+/// Messages with the role `system` between the others are said by the user where a Claude called `model` takes none: where
+/// they stand, so that what was cached before them stays so.
+pub fn system_messages(body: &Object<'_>, model: &str, edits: &mut Edits<'_, '_>, losses: &mut Losses) {
+    if Generation::of(model).takes_system_messages() || Generation::of(model).thinking() == ThinkingForm::Unknown {
+        return;
+    }
+    let Some(raw) = body.raw("messages").filter(|raw| memmem::find(raw, SYSTEM).is_some()) else { return };
+    let Ok(messages) = Node::parse(raw) else { return };
+    let mut cuts = Cuts::default();
+    for message in messages.items() {
+        if let Some(role) = message.member(raw, "role").filter(|role| role.raw(raw) == SYSTEM) {
+            cuts.replace(role, b"\"user\"");
+        }
+    }
+    if !cuts.is_empty() {
+        losses.approximated("messages.role");
+        edits.set("messages", &cuts.apply(raw));
     }
 }
 

@@ -22,7 +22,7 @@ pub const VERCEL: ProviderRow = ProviderRow {
     endpoints: &[openai_at("https://ai-gateway.vercel.sh"), anthropic_at("https://ai-gateway.vercel.sh")],
     key_env: &["AI_GATEWAY_API_KEY"],
     kind: ProviderKind::Aggregator,
-    edits: &[BodyEdit::IncludeUsage, BodyEdit::ThinkingForm],
+    edits: &[BodyEdit::IncludeUsage, BodyEdit::ThinkingForm, BodyEdit::SystemMessages],
     profile: Profile { reasoning: ReasoningStyle::Object, ..Profile::COMPATIBLE },
     ..COMPATIBLE
 };

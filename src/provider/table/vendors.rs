@@ -24,7 +24,7 @@ pub const ANTHROPIC: ProviderRow = ProviderRow {
     key_env: &["ANTHROPIC_API_KEY"],
     models: ModelList::Anthropic,
     profile: Profile::VENDOR,
-    edits: &[BodyEdit::ThinkingForm],
+    edits: &[BodyEdit::ThinkingForm, BodyEdit::SystemMessages],
     headers: &[("anthropic-version", "2023-06-01")],
     ..COMPATIBLE
 };
