@@ -439,3 +439,20 @@ async fn a_claude_that_takes_no_system_messages_hears_them_from_the_user() {
         );
     }
 }
+
+/// Claude Code counts what it is about to send, so what is edited there is edited here.
+#[tokio::test]
+async fn what_is_counted_is_what_would_be_sent() {
+    let mut upstream = always(&["claude-haiku-4-5"], json!({"input_tokens": 7})).await;
+    let gateway = Gateway::start(&row("anthropic", &upstream));
+    let mut body = tool_loop("claude-haiku-4-5", false);
+    body["thinking"] = json!({"type": "adaptive"});
+    body["messages"][1]["content"][0] = json!({"type": "redacted_thinking", "data": "Ymlmcm9zdDo6Z2VtaW5pOnNpZw=="});
+    let answer = gateway.post("/v1/messages/count_tokens", &body).send().await.unwrap();
+    assert_eq!(answer.headers()["x-bifrost-loss"], "reasoning=dropped, thinking=dropped");
+    let sent = upstream.next("POST").await.json();
+    assert_eq!(
+        (&sent["thinking"], &sent["messages"][1]["content"][0]["type"]),
+        (&json!({"type": "disabled"}), &json!("tool_use"))
+    );
+}
