@@ -2,7 +2,7 @@
 
 use super::attempt::{AnswerFacts, Live, Terms, Whole, ask, no_answer};
 use super::exchange::Exchange;
-use super::splice::with_model;
+use super::splice::splice;
 use crate::chat::{ChatError, DialectId, ErrorKind, Losses, Part, Request};
 use crate::dialect::{anthropic, gemini};
 use crate::observe::Operation;
@@ -34,7 +34,8 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     let mut losses = Losses::new();
     let same = endpoint.dialect == exchange.ingress;
     let body = if same {
-        Bytes::from(with_model(exchange, &target.model))
+        // The request as it would be sent: what a provider refuses there it refuses here.
+        splice(exchange, &target.provider, &target.model, &mut losses).map_err(Failure::from_error)?.bytes
     } else {
         let mut request = request(exchange).map_err(Failure::from_error)?;
         request.model = target.model.to_string();

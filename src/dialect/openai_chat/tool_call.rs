@@ -70,21 +70,21 @@ pub(super) fn google_proof(value: &Value) -> Option<Signature> {
     value.as_str().and_then(read_signature)
 }
 
-/// Where a Gemini signature stands on a call for Google's own API and for clients that know it (AI SDK).
+/// Where a Gemini signature stands on a call for clients that know it (AI SDK).
 pub(super) fn write_google_proof(proof: &Signature, object: &mut Map<String, Value>) {
     if proof.origin == SignatureOrigin::Gemini {
         object.insert("extra_content".into(), json!({"google": {"thought_signature": proof.value}}));
     }
 }
 
-/// Writes a call. `proofs`: the receiver takes signatures.
-pub(super) fn write(call: &ToolCall, proofs: bool, cache_markers: bool, losses: &mut Losses) -> Value {
+/// Writes a call. `extra_content`: the receiver takes Google's form of a signature.
+pub(super) fn write(call: &ToolCall, extra_content: bool, cache_markers: bool, losses: &mut Losses) -> Value {
     let arguments = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
     let mut object = Map::new();
     object.insert("id".into(), json!(call.id));
     object.insert("type".into(), json!("function"));
     object.insert("function".into(), json!({"name": call.name, "arguments": arguments}));
-    if let Some(proof) = call.signature.as_ref().filter(|_| proofs) {
+    if let Some(proof) = call.signature.as_ref().filter(|_| extra_content) {
         write_google_proof(proof, &mut object);
     }
     write_cache(call.cache.as_ref(), cache_markers, &mut object, losses);

@@ -13,6 +13,9 @@ pub(super) struct Takes {
     pub(super) reasoning: bool,
     /// `reasoning_details` and signatures.
     pub(super) proofs: bool,
+    /// Google's `extra_content` on calls. Providers that take proofs take `reasoning_details`, and may refuse what they do not
+    /// know.
+    pub(super) extra_content: bool,
     /// `cache_control`.
     pub(super) cache_markers: bool,
     /// `images`.
@@ -24,7 +27,7 @@ pub(super) struct Takes {
 impl Takes {
     /// What a client takes: everything, for what it does not know it ignores.
     pub(super) const CLIENT: Self =
-        Self { reasoning: true, proofs: true, cache_markers: false, images: true, long_ids: true };
+        Self { reasoning: true, proofs: true, extra_content: true, cache_markers: false, images: true, long_ids: true };
 }
 
 /// Writes `messages`.
@@ -33,6 +36,7 @@ pub(super) fn write(messages: &[Message], profile: &Profile, losses: &mut Losses
         reasoning: profile.reasoning_history,
         // `reasoning_details` are OpenRouter's, and whoever takes them takes its `reasoning` object.
         proofs: profile.reasoning_history && profile.reasoning == ReasoningStyle::Object,
+        extra_content: false,
         cache_markers: profile.cache_markers,
         images: profile.media_in_any_role,
         long_ids: profile.long_ids,
@@ -102,7 +106,7 @@ pub(super) fn write_answer(parts: &[Part], takes: Takes, object: &mut Map<String
     for part in parts {
         match part {
             Part::ToolCall(call) => {
-                let mut written = tool_call::write(call, takes.proofs, takes.cache_markers, losses);
+                let mut written = tool_call::write(call, takes.extra_content, takes.cache_markers, losses);
                 written["id"] = json!(tool_call::write_id(&call.id, takes.long_ids));
                 calls.push(written);
             }
