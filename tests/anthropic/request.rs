@@ -298,6 +298,17 @@ fn fields_that_only_this_dialect_knows_come_back() {
 }
 
 #[test]
+fn a_system_prompt_that_only_a_blank_prefill_follows_is_the_users_turn() {
+    let body = json!({"model": OLD, "max_tokens": 5, "messages": [
+        {"role": "system", "content": "Say hi."}, {"role": "assistant", "content": " "},
+    ]});
+    let request = Anthropic.parse_request(body.to_string().as_bytes(), &UrlHints::default()).unwrap();
+    let sent = Anthropic.write_request(&request, &Profile::FULL, &mut Losses::new());
+    let sent: Value = serde_json::from_slice(&sent).unwrap();
+    assert_eq!(sent["messages"], json!([{"role": "user", "content": "Say hi."}]), "the API wants one");
+}
+
+#[test]
 fn what_is_wrong_with_a_request_is_named() {
     let mut lines = String::new();
     for body in [

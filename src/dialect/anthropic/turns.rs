@@ -109,12 +109,12 @@ pub(super) fn write(messages: &[Message], takes_system_messages: bool, mut write
         }
     }
     let mut turns = settle(turns, takes_system_messages, &mut system, writer.losses);
+    trim_prefill(&mut turns, writer.losses);
     if turns.is_empty() && !system.is_empty() {
         // The API wants at least one turn of the user's.
         writer.losses.approximated("messages");
         turns.push(Turn { role: "user", blocks: std::mem::take(&mut system), more: Map::new() });
     }
-    trim_prefill(&mut turns, writer.losses);
     let messages = turns.into_iter().map(finish).collect();
     Turns { system: (!system.is_empty()).then(|| content(system)), messages }
 }
