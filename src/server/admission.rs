@@ -5,11 +5,13 @@ use super::leave;
 use crate::chat::{ChatError, ErrorKind};
 use crate::config::classes::{Class, Priority};
 use crate::limit::{Admitted, Ask, Depth, Full, Permit, TimedOut, Waiting};
+use crate::local::LocalServer;
 use crate::observe::{Event, Load, QueueRecord, WaitEnd};
 use crate::provider::MLX_LOCAL;
 use crate::route::{Rest, Target};
 use crate::upstream::{Failure, Outcome};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -68,10 +70,8 @@ pub async fn enter(
 ) -> Result<Place, NoPlace> {
     let priority = exchange.priority.or(class.map(|class| class.priority)).unwrap_or_default();
     let limits = &target.provider.limits;
-    let is_mlx = &*target.provider.name == MLX_LOCAL;
-    let server = if is_mlx { exchange.gateway.directory.local_server() } else { None };
-    // All names of a model have the same places, and the same memory.
-    let model = server.as_deref().map_or(&*target.model, |server| server.meant_by(&target.model));
+    let server = local_server(exchange, target);
+    let model = meant(server.as_deref(), target);
     let swaps = !limits.residency.is_zero() && server.as_deref().is_some_and(|server| server.swaps(model));
     let ask = Ask { model, priority, swaps };
     let began = Instant::now();
@@ -97,6 +97,22 @@ pub async fn enter(
     };
     exchange.not_asked(target, Outcome::Busy, began.elapsed(), &error);
     Err(NoPlace::Failed(Failure::new(Outcome::Busy, error)))
+}
+
+/// How many requests wait for a place at a target.
+pub fn waiting(exchange: &Exchange, target: &Target) -> usize {
+    let server = local_server(exchange, target);
+    exchange.gateway.admission.waiting(&target.provider.name, meant(server.as_deref(), target))
+}
+
+/// The local server, if the target is there.
+fn local_server(exchange: &Exchange, target: &Target) -> Option<Arc<LocalServer>> {
+    if &*target.provider.name == MLX_LOCAL { exchange.gateway.directory.local_server() } else { None }
+}
+
+/// The model that a target's name means: all names of a model have the same places, and the same memory.
+fn meant<'a>(server: Option<&'a LocalServer>, target: &'a Target) -> &'a str {
+    server.map_or(&*target.model, |server| server.meant_by(&target.model))
 }
 
 async fn wait(

@@ -25,8 +25,8 @@ const LONGEST_WAIT_BESIDE_OTHERS: Duration = Duration::from_secs(30);
 pub async fn first_answer(exchange: Arc<Exchange>, plan: Plan) -> Result<Live, Failure> {
     let targets = in_order(&exchange, plan.targets);
     let mut failover = Failover::new(&exchange, plan.class.as_deref(), &targets);
-    while let Some(turn) = failover.next_turn() {
-        match failover.ask(turn).await {
+    while let Some(mut turn) = failover.next_turn() {
+        match failover.ask(&mut turn).await {
             Ok(live) => return Ok(live),
             Err(unanswered) => {
                 if !failover.goes_on(turn, unanswered) {
@@ -47,9 +47,7 @@ fn in_order(exchange: &Exchange, targets: Vec<Target>) -> Vec<Target> {
     // A target without a number is a group of its own.
     let group = |(place, target): (usize, &Target)| target.equals.ok_or(place);
     let groups: Vec<Result<usize, usize>> = targets.iter().enumerate().map(group).collect();
-    let waiting = |place: usize| {
-        targets.get(place).map_or(0, |target| exchange.gateway.admission.waiting(&target.provider.name, &target.model))
-    };
+    let waiting = |place: usize| targets.get(place).map_or(0, |target| admission::waiting(exchange, target));
     let load = |place: usize| {
         let condition =
             targets.get(place).map(|target| exchange.gateway.conditions.of(&target.provider.name, &target.model));
@@ -71,13 +69,24 @@ fn more_useful(told: Option<Failure>, failure: Failure) -> Failure {
 }
 
 /// One target's turn to answer.
-#[derive(Clone, Copy)]
 struct Turn<'a> {
     target: &'a Target,
     /// Nobody else could answer sooner.
     is_last: bool,
     /// With a key that is thought to be bad.
     regardless: bool,
+    tried: Tried,
+}
+
+/// What a request has tried at a target, in all of its turns.
+#[derive(Default)]
+struct Tried {
+    was_asked: bool,
+    retries: u32,
+    /// Keys that were refused.
+    rotations: u32,
+    /// The most useful of what it said.
+    said: Option<Failure>,
 }
 
 /// Why a target gave no answer.
@@ -98,16 +107,18 @@ struct Failover<'a> {
     class: Option<&'a Class>,
     /// Those that have not had their turn.
     targets: std::slice::Iter<'a, Target>,
-    /// Those that may answer later.
-    later: Vec<(Instant, &'a Target, Failure)>,
+    /// Those that may answer later, from when on, and what is told of them if they get no other turn.
+    later: Vec<(Instant, Turn<'a>, Failure)>,
     /// Those that were not asked because of their keys.
     shut_out: Vec<(&'a Target, Failure)>,
     /// The most useful failure of the others.
     told: Option<Failure>,
     /// The end of the time of all attempts.
     budget_ends: Instant,
-    /// Somebody has been asked.
+    /// Somebody has been asked whose key is not thought to be bad.
     has_asked: bool,
+    /// The last attempt ran into a limit of time: its target still works on what nobody waits for any more.
+    is_left_working: bool,
     /// The prompt does not fit into so many tokens; 0 when that window is not known.
     too_small: Option<u64>,
 }
@@ -129,6 +140,7 @@ impl<'a> Failover<'a> {
             told: None,
             budget_ends: exchange.started() + budget,
             has_asked: false,
+            is_left_working: false,
             too_small: None,
         }
     }
@@ -139,13 +151,15 @@ impl<'a> Failover<'a> {
         while let Some(target) = self.targets.next() {
             if self.is_large_enough(target) {
                 let is_last = self.targets.len() == 0 && self.later.is_empty();
-                return Some(Turn { target, is_last, regardless: false });
+                return Some(Turn { target, is_last, regardless: false, tried: Tried::default() });
             }
         }
         while let Some(first) = (0..self.later.len()).min_by_key(|place| self.later[*place].0) {
-            let (_, target, failure) = self.later.remove(first);
-            if self.is_large_enough(target) {
-                return Some(Turn { target, is_last: true, regardless: false });
+            let (_, mut turn, failure) = self.later.remove(first);
+            if self.is_large_enough(turn.target) {
+                // That it rested or was busy is nothing to tell any more.
+                turn.tried.said = turn.tried.was_asked.then_some(failure);
+                return Some(Turn { is_last: true, ..turn });
             }
             self.tell(failure);
         }
@@ -153,7 +167,7 @@ impl<'a> Failover<'a> {
         while !self.has_asked && !self.shut_out.is_empty() {
             let (target, failure) = self.shut_out.remove(0);
             if self.is_large_enough(target) {
-                return Some(Turn { target, is_last: true, regardless: true });
+                return Some(Turn { target, is_last: true, regardless: true, tried: Tried::default() });
             }
             self.tell(failure);
         }
@@ -162,7 +176,7 @@ impl<'a> Failover<'a> {
 
     /// Keeps in mind why a target gave no answer; false if no other is to be asked.
     fn goes_on(&mut self, turn: Turn<'a>, unanswered: Unanswered) -> bool {
-        let Turn { target, is_last, regardless } = turn;
+        let Turn { target, is_last, regardless, .. } = turn;
         match unanswered {
             Unanswered::Failed(failure) if failure.outcome.disposition() == Disposition::Return => {
                 self.told = Some(failure);
@@ -171,7 +185,7 @@ impl<'a> Failover<'a> {
                 return false;
             }
             Unanswered::Failed(failure) => self.tell(failure),
-            Unanswered::Later(from, failure) => self.later.push((from, target, failure)),
+            Unanswered::Later(from, failure) => self.later.push((from, turn, failure)),
             Unanswered::OutOfTime(failure) => {
                 self.tell(failure);
                 return false;
@@ -217,8 +231,8 @@ impl<'a> Failover<'a> {
     }
 
     /// Asks one target when it has a place for the request, unless it needs not be asked.
-    async fn ask(&mut self, turn: Turn<'a>) -> Result<Live, Unanswered> {
-        let Turn { target, is_last, .. } = turn;
+    async fn ask(&mut self, turn: &mut Turn<'a>) -> Result<Live, Unanswered> {
+        let Turn { target, is_last, .. } = *turn;
         if count_tokens::is_estimated(self.exchange, target) {
             return count_tokens::estimate(self.exchange, target).map_err(Unanswered::Failed);
         }
@@ -232,11 +246,9 @@ impl<'a> Failover<'a> {
             NoPlace::Failed(failure) => Unanswered::Failed(failure),
         })?;
         let held = Held::new(permit);
+        self.is_left_working = false;
         let asked = self.ask_admitted(turn, waited).await;
-        if let Err(Unanswered::Failed(failure) | Unanswered::OutOfTime(failure)) = &asked
-            && matches!(failure.outcome, Outcome::Timeout(_))
-        {
-            // It still works on what nobody waits for any more.
+        if self.is_left_working {
             drop(held);
             return asked;
         }
@@ -249,8 +261,9 @@ impl<'a> Failover<'a> {
     }
 
     /// Asks one target, and again as long as that may help. `waited`: for its place.
-    async fn ask_admitted(&mut self, turn: Turn<'a>, mut waited: Duration) -> Result<Live, Unanswered> {
-        let Turn { target, is_last, regardless } = turn;
+    async fn ask_admitted(&mut self, turn: &mut Turn<'a>, mut waited: Duration) -> Result<Live, Unanswered> {
+        let Turn { target, is_last, regardless, tried } = turn;
+        let (target, is_last, regardless) = (*target, *is_last, *regardless);
         let retry = self.exchange.snapshot.retry;
         let deadlines = deadlines(self.exchange, self.class, target);
         let is_impatient = self.waits_less(deadlines, own_deadlines(self.class, target));
@@ -258,18 +271,16 @@ impl<'a> Failover<'a> {
         // Another key costs no retry.
         let spare_keys = u32::try_from(target.provider.keys.len().saturating_sub(1)).unwrap_or(u32::MAX);
         let throttles = retry.attempts.saturating_add(spare_keys);
-        let (mut retries, mut rotations) = (0, 0);
-        // What it said last, and the most useful of what it said before.
-        let (mut last, mut before_last): (Option<Failure>, Option<Failure>) = (None, None);
+        // It has just said when to come back.
+        let mut was_told = false;
         loop {
             // A call that is begun is on its way before anybody looks at the time.
             if self.is_over() {
-                let said = last.map(|last| more_useful(before_last, last));
-                return Err(Unanswered::OutOfTime(said.unwrap_or_else(|| out_of_time(target))));
+                return Err(Unanswered::OutOfTime(tried.said.take().unwrap_or_else(|| out_of_time(target))));
             }
             let leave = match Leave::of(self.exchange, target, regardless, self.own_end()).await {
                 Ok(leave) => leave,
-                Err(NoLeave::Resting(rest)) if self.waits_here(rest, is_last, last.as_ref()) => {
+                Err(NoLeave::Resting(rest)) if self.waits_here(rest, is_last, was_told) => {
                     // Not all who wait come back at the same instant, and none after its time.
                     let until = Instant::from(rest.until);
                     let spread = retry.base.min(self.budget_ends.saturating_duration_since(until) / 2);
@@ -278,8 +289,7 @@ impl<'a> Failover<'a> {
                 }
                 // What it said itself tells more than that it rests since.
                 Err(no_leave) => {
-                    let said = last.map(|last| more_useful(before_last, last));
-                    return Err(match (said, no_leave) {
+                    return Err(match (tried.said.take(), no_leave) {
                         (said, NoLeave::Resting(rest)) => self.rests(target, rest, said),
                         (Some(failure), _) => Unanswered::Failed(failure),
                         (None, NoLeave::Failed(failure)) => {
@@ -290,48 +300,59 @@ impl<'a> Failover<'a> {
                     });
                 }
             };
-            self.has_asked = true;
-            let before = Before { retry: last.is_some(), waited: std::mem::take(&mut waited), is_impatient };
+            self.has_asked |= !regardless;
+            let retry_it = std::mem::replace(&mut tried.was_asked, true);
+            let before = Before { retry: retry_it, waited: std::mem::take(&mut waited), is_impatient };
             let (credential, asking) = Asking::begin(self.exchange, target, leave, before);
             let has_key = asking.has_key();
             let failure = match attempt::run(self.exchange, target, &terms(credential)).await {
                 Ok(live) => {
                     asking.answered(live.facts());
+                    self.is_left_working = false;
                     return Ok(live);
                 }
                 Err(failure) => asking.failed(failure),
             };
-            if let Some(last) = last.take() {
-                before_last = Some(more_useful(before_last, last));
-            }
+            self.is_left_working = matches!(failure.outcome, Outcome::Timeout(_));
             if failure.outcome == Outcome::Timeout(Phase::Budget) {
-                return Err(Unanswered::OutOfTime(more_useful(before_last, failure)));
+                return Err(Unanswered::OutOfTime(more_useful(tried.said.take(), failure)));
             }
-            match failure.outcome.disposition() {
-                Disposition::Retry if retries < retry.attempts && !failure.forbids_retry() => {
-                    let backoff = retry.base.saturating_mul(1 << retries.min(16)).min(retry.cap);
-                    let until = Instant::now() + backoff.mul_f64(fastrand::f64());
-                    if until >= self.budget_ends {
-                        return Err(Unanswered::Failed(more_useful(before_last, failure)));
-                    }
-                    retries += 1;
-                    waited += self.wait(until).await;
+            was_told = failure.outcome == Outcome::RateLimited && failure.rest().is_some();
+            let mut backoff = None;
+            let is_asked_again = match failure.outcome.disposition() {
+                Disposition::Retry => {
+                    let longest = retry.base.saturating_mul(1 << tried.retries.min(16)).min(retry.cap);
+                    let until = Instant::now() + longest.mul_f64(fastrand::f64());
+                    backoff = Some(until);
+                    tried.retries += 1;
+                    tried.retries <= retry.attempts && !failure.forbids_retry() && until < self.budget_ends
                 }
                 // Another key is tried at once; without one the target rests now, and is waited for above.
-                Disposition::Wait if retries < throttles && !regardless => retries += 1,
+                Disposition::Wait => {
+                    tried.retries += 1;
+                    tried.retries <= throttles && !regardless
+                }
                 // A key that works for others may be thought good again at once; it was shown all the same.
-                Disposition::RotateKey if has_key && !regardless && rotations < spare_keys => rotations += 1,
+                Disposition::RotateKey => {
+                    tried.rotations += 1;
+                    has_key && !regardless && tried.rotations <= spare_keys
+                }
                 Disposition::TryLarger => {
                     let window = self.exchange.gateway.window(self.exchange, target).unwrap_or(0);
                     self.too_small = self.too_small.max(Some(window));
                     return Err(Unanswered::Failed(failure));
                 }
                 Disposition::Return => return Err(Unanswered::Failed(failure)),
-                Disposition::Retry | Disposition::Wait | Disposition::RotateKey | Disposition::TryNext => {
-                    return Err(Unanswered::Failed(more_useful(before_last, failure)));
-                }
+                Disposition::TryNext => false,
+            };
+            let said = more_useful(tried.said.take(), failure);
+            if !is_asked_again {
+                return Err(Unanswered::Failed(said));
             }
-            last = Some(failure);
+            tried.said = Some(said);
+            if let Some(until) = backoff {
+                waited += self.wait(until).await;
+            }
         }
     }
 
@@ -349,11 +370,9 @@ impl<'a> Failover<'a> {
         rest.asked_for && Instant::from(rest.until) < self.budget_ends
     }
 
-    /// Whether the end of a rest is waited for now: nobody else could answer sooner, or the target itself has just said when it
-    /// can. `said`: what it answered.
-    fn waits_here(&self, rest: Rest, is_last: bool, said: Option<&Failure>) -> bool {
+    /// Whether the end of a rest is waited for now: nobody else could answer sooner, or the target has just said when it can.
+    fn waits_here(&self, rest: Rest, is_last: bool, was_told: bool) -> bool {
         let until = Instant::from(rest.until);
-        let was_told = said.is_some_and(|failure| failure.outcome == Outcome::RateLimited && failure.rest().is_some());
         let is_soon = until <= Instant::now() + LONGEST_WAIT_BESIDE_OTHERS;
         let is_first = self.later.iter().all(|(from, ..)| *from >= until);
         self.may_wait(rest) && (is_last || (was_told && is_soon && is_first))

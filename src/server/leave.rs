@@ -55,11 +55,12 @@ impl Leave {
     }
 }
 
-/// The rest that a target has now, by its breaker or because all its good keys rest; looked at only.
+/// The rest that a target has now, by its breaker or because all its good keys are throttled; looked at only.
 pub fn rest_of(exchange: &Exchange, target: &Target) -> Option<Rest> {
     let (provider, model, now) = (&target.provider.name, &target.model, Instant::now());
     let condition = exchange.gateway.conditions.of(provider, model);
-    condition.refuses(now, exchange.snapshot.breaker).or_else(|| exchange.keys.all_rest(provider, model, now))
+    let of_keys = || exchange.keys.all_rest(provider, model, now).filter(|rest| rest.asked_for);
+    condition.refuses(now, exchange.snapshot.breaker).or_else(of_keys)
 }
 
 /// Tells of a breaker that changed its state.

@@ -1,6 +1,8 @@
 //! Whose turn it is when targets rest or are busy, and what is told when none of them answers.
 
-use crate::support::fault_client::{LONG, Told, admin, ask, deadlines, provider, request, told, with_one, with_two};
+use crate::support::fault_client::{
+    LONG, PAIR, Told, admin, ask, deadlines, provider, recorded, request, told, with_one, with_two,
+};
 use crate::support::fault_replies::{Refusal, whole};
 use crate::support::fault_server::{FaultServer, Gate, Reply, Step};
 use crate::support::gateway::Gateway;
@@ -116,4 +118,33 @@ async fn a_throttled_key_is_told_of_rather_than_a_refused_one() {
     let told = ask(&gateway, OpenAiChat, "first/m", false).await;
     assert_eq!(told.attempts(), ["first/m rate_limited", "first/m auth"]);
     assert_eq!((told.status, told.header("retry-after")), (429, "60"), "{told:?}");
+}
+
+#[tokio::test]
+async fn where_all_keys_were_refused_each_target_is_asked_in_turn_all_the_same() {
+    let refused = || Refusal::BadKey.reply(OpenAiChat);
+    let first = FaultServer::always(refused()).await;
+    let second = FaultServer::in_turn([refused(), hello("n")]).await;
+    let keyed = |name: &str, server| provider(name, OpenAiChat, server) + "key = \"sk-of-them\"\n";
+    let config = format!("{PAIR}{}{}", keyed("first", &first), keyed("second", &second));
+    let gateway = Gateway::start(&config);
+    assert_eq!(ask_pair(&gateway).await.status, 401);
+    ask_pair(&gateway).await.answered_by("second/n");
+    assert_eq!((first.count(), second.count()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_second_turn_is_a_retry_and_remembers_what_was_said_in_the_first() {
+    let first = FaultServer::in_turn([throttled(1_000), Refusal::Internal.reply(OpenAiChat)]).await;
+    let second = FaultServer::in_turn([throttled(1_500), Refusal::BadKey.reply(OpenAiChat)]).await;
+    let gateway = with_two(OpenAiChat, &first, &second, "");
+    make_rest(&gateway, "first/m").await;
+    let told = ask_pair(&gateway).await;
+    let failed = "first/m upstream_fault";
+    let trail = ["first/m resting", "second/n rate_limited", failed, failed, failed, "second/n auth"];
+    assert_eq!((told.status, told.attempts()), (429, trail.map(str::to_owned).to_vec()), "{told:?}");
+    let record = recorded(&gateway, told.header("x-request-id")).await;
+    let retries: Vec<bool> =
+        record["attempts"].as_array().unwrap().iter().map(|attempt| attempt["retry"] == true).collect();
+    assert_eq!(retries, [false, false, false, true, true, true], "{record}");
 }
