@@ -11,7 +11,7 @@ mod support {
 
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use support::gateway::Gateway;
 use support::upstream::{Reply, Seen, Upstream};
 
@@ -608,4 +608,31 @@ async fn a_name_that_a_profile_of_llama_swap_pins_to_a_peer_is_not_asked_for_her
         assert_eq!(chat(&gateway, model).await.0, status, "{model}");
     }
     assert!(asked(&local).iter().all(|model| *model == "org/alpha"), "{:?}", asked(&local));
+}
+
+#[tokio::test]
+async fn a_pin_to_a_peer_is_not_forgotten_while_profiles_are_not_answered() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let is_broken = Arc::clone(&broken);
+    let local = Upstream::start(move |seen| match seen.path.as_str() {
+        "/api/profiles" if !is_broken.load(Ordering::SeqCst) => Reply::json(
+            200,
+            &json!({"active": "p", "profiles": [{"id": "p", "description": "", "pins": {"org/plain": "remote-big"}}]}),
+        ),
+        "/api/profiles" => Reply::json(500, &json!({})),
+        _ => real_llama_swap(seen, &json!([{"model": "org/alpha", "state": "ready"}])),
+    })
+    .await;
+    let gateway = gateway(&local.url(), None);
+    granted(&gateway).await;
+    broken.store(true, Ordering::SeqCst);
+    // The switch looks at the server anew.
+    switch(&gateway, false).await;
+    let (status, body) = switch(&gateway, true).await;
+    let question = json!({"model": "mlx-local/org/plain", "messages": [{"role": "user", "content": "hi"}]});
+    let question = gateway.post("/v1/chat/completions", &question).header("x-bifrost-local", "true");
+    assert_eq!(question.send().await.unwrap().status(), 403);
+    assert!(asked(&local).iter().all(|model| *model == "org/alpha"), "{:?}", asked(&local));
+    let message = body["error"]["message"].as_str().unwrap_or_default();
+    assert!(status == 409 && message.contains("/api/profiles is answered with 500"), "{body}");
 }
