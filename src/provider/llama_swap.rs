@@ -84,11 +84,12 @@ fn tell_remote(models: &mut [ListedModel], entries: &[Value]) {
 }
 
 /// The active profile sends names to other models, which the list does not tell (`GET /api/profiles`). Where llama-swap has
-/// peers, a name that is sent to anything but a model of its own is not here.
-pub fn apply_profiles(models: &mut [ListedModel], profiles: &Value) {
-    let Some(active) = profiles.get("active").and_then(Value::as_str) else { return };
+/// peers, a name that is sent to anything but a model of its own is not here. Gives those names, for a profile may name
+/// models that no list shows.
+pub fn apply_profiles<'a>(models: &mut [ListedModel], profiles: &'a Value) -> HashSet<&'a str> {
+    let Some(active) = profiles.get("active").and_then(Value::as_str) else { return HashSet::new() };
     if !models.iter().any(|model| model.is_remote) {
-        return;
+        return HashSet::new();
     }
     let is_active = |profile: &&Value| profile.get("id").and_then(Value::as_str) == Some(active);
     let profiles = profiles.get("profiles").and_then(Value::as_array).into_iter().flatten();
@@ -97,12 +98,13 @@ pub fn apply_profiles(models: &mut [ListedModel], profiles: &Value) {
         let is_called = |model: &ListedModel| model.id == target || model.aliases.iter().any(|alias| alias == target);
         models.iter().any(|model| !model.is_remote && is_called(model))
     };
-    let away = pins.filter(|(_, target)| !target.as_str().is_some_and(own)).map(|(pin, _)| pin);
-    let away: Vec<&String> = away.collect();
+    let away = pins.filter(|(_, target)| !target.as_str().is_some_and(own)).map(|(pin, _)| pin.as_str());
+    let away: HashSet<&str> = away.collect();
     for model in models {
-        model.is_remote |= away.contains(&&model.id);
-        model.aliases.retain(|alias| !away.contains(&alias));
+        model.is_remote |= away.contains(&*model.id);
+        model.aliases.retain(|alias| !away.contains(&**alias));
     }
+    away
 }
 
 #[cfg(test)]
