@@ -9,9 +9,10 @@ mod support {
     pub mod upstream;
 }
 
+use http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use support::gateway::Gateway;
 use support::upstream::{Reply, Seen, Upstream};
 
@@ -93,6 +94,17 @@ async fn refused(gateway: &Gateway, reason: &str) {
 async fn granted(gateway: &Gateway) {
     let (status, body) = switch(gateway, true).await;
     assert_eq!((status, &body["only"]), (200, &json!(true)), "{body}");
+}
+
+/// Waits until a request waits for `model`.
+async fn waits(gateway: &Gateway, model: &str) {
+    let waiting = format!("bifrost_queue_depth{{provider=\"mlx-local\",model=\"{model}\",priority=\"interactive\"}} 1");
+    let waits_now = async {
+        while !gateway.get("/metrics").send().await.unwrap().text().await.unwrap().contains(&waiting) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(support::upstream::PATIENCE, waits_now).await.expect("nobody waits");
 }
 
 async fn health(gateway: &Gateway) -> Value {
@@ -571,22 +583,18 @@ async fn who_waits_for_a_peer_while_local_only_mode_is_switched_on_does_not_reac
     local.next("POST").await;
     let (first, second) = (chat(&gateway, "mlx-local/far/remote-big"), async {
         local.next("POST").await;
-        let waits = chat(&gateway, "mlx-local/far/remote-big");
+        let asks = chat(&gateway, "mlx-local/far/remote-big");
         let switched = async {
-            let waiting = "bifrost_queue_depth{provider=\"mlx-local\",model=\"other\",priority=\"interactive\"} 1";
-            let waits_now = async {
-                while !gateway.get("/metrics").send().await.unwrap().text().await.unwrap().contains(waiting) {
-                    tokio::task::yield_now().await;
-                }
-            };
-            tokio::time::timeout(support::upstream::PATIENCE, waits_now).await.expect("nobody waits");
+            waits(&gateway, "other").await;
             granted(&gateway).await;
             answer.send(token(1)).ok().unwrap();
         };
-        tokio::join!(waits, switched).0
+        tokio::join!(asks, switched).0
     });
     let (first, second) = tokio::join!(first, second);
     assert_eq!((first.0, second.0), (200, 403), "{}", second.2);
+    // It was not called: that says nothing of the server or of a key.
+    assert_eq!(second.2["bifrost"]["attempts"][0]["outcome"], "not_offered", "{}", second.2);
     let far = asked(&local).iter().filter(|model| *model == "far/remote-big").count();
     assert_eq!(far, 1, "what had left before had left");
 }
@@ -608,4 +616,70 @@ async fn a_name_that_a_profile_of_llama_swap_pins_to_a_peer_is_not_asked_for_her
         assert_eq!(chat(&gateway, model).await.0, status, "{model}");
     }
     assert!(asked(&local).iter().all(|model| *model == "org/alpha"), "{:?}", asked(&local));
+}
+
+#[tokio::test]
+async fn a_pin_to_a_peer_is_not_forgotten_while_profiles_are_not_answered() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let is_broken = Arc::clone(&broken);
+    let local = Upstream::start(move |seen| match seen.path.as_str() {
+        "/api/profiles" if !is_broken.load(Ordering::SeqCst) => Reply::json(
+            200,
+            &json!({"active": "p", "profiles": [{"id": "p", "description": "", "pins": {"org/plain": "remote-big"}}]}),
+        ),
+        "/api/profiles" => Reply::json(500, &json!({})),
+        _ => real_llama_swap(seen, &json!([{"model": "org/alpha", "state": "ready"}])),
+    })
+    .await;
+    let gateway = gateway(&local.url(), None);
+    granted(&gateway).await;
+    broken.store(true, Ordering::SeqCst);
+    // The switch looks at the server anew.
+    switch(&gateway, false).await;
+    let (status, body) = switch(&gateway, true).await;
+    let question = json!({"model": "mlx-local/org/plain", "messages": [{"role": "user", "content": "hi"}]});
+    let question = gateway.post("/v1/chat/completions", &question).header("x-bifrost-local", "true");
+    assert_eq!(question.send().await.unwrap().status(), 403);
+    assert!(asked(&local).iter().all(|model| *model == "org/alpha"), "{:?}", asked(&local));
+    let message = body["error"]["message"].as_str().unwrap_or_default();
+    assert!(status == 409 && message.contains("/api/profiles is answered with 500"), "{body}");
+}
+
+#[tokio::test]
+async fn who_may_only_be_answered_here_does_not_wait_for_what_has_left() {
+    let (answer, held) = Reply::held();
+    let mut held = Some(held);
+    let pinned = Arc::new(AtomicBool::new(false));
+    let is_pinned = Arc::clone(&pinned);
+    let mut local = Upstream::start(move |seen| match seen.path.as_str() {
+        "/v1/chat/completions" if seen.json()["model"] == "org/plain" => held.take().unwrap_or_else(|| token(1)),
+        "/api/profiles" => {
+            let active = is_pinned.load(Ordering::SeqCst).then_some("p");
+            let pins = json!({"org/plain": "remote-big"});
+            Reply::json(200, &json!({"active": active, "profiles": [{"id": "p", "description": "", "pins": pins}]}))
+        }
+        _ => real_llama_swap(seen, &json!([{"model": "org/alpha", "state": "ready"}])),
+    })
+    .await;
+    let gateway = Gateway::start(&format!(
+        "[providers.mlx-local]\nbase_url = \"{}\"\n[providers.mlx-local.limits]\nin_flight = 1",
+        local.url()
+    ));
+    becomes(&gateway, "ready").await;
+    local.next("POST").await;
+    let question = json!({"model": "mlx-local/org/plain", "messages": [{"role": "user", "content": "hi"}]});
+    let ask = || gateway.post("/v1/chat/completions", &question).header("x-bifrost-local", "true").send();
+    let (first, second) = tokio::join!(ask(), async {
+        local.next("POST").await;
+        let switched = async {
+            waits(&gateway, "org/plain").await;
+            pinned.store(true, Ordering::SeqCst);
+            // The switch looks at the server anew; here it is the request itself that must not leave.
+            granted(&gateway).await;
+            switch(&gateway, false).await;
+            answer.send(token(1)).ok().unwrap();
+        };
+        tokio::join!(ask(), switched).0
+    });
+    assert_eq!((first.unwrap().status(), second.unwrap().status()), (StatusCode::OK, StatusCode::FORBIDDEN));
 }

@@ -344,12 +344,26 @@ async fn a_claude_is_asked_to_think_in_the_form_that_it_takes() {
         let asked = upstream.next("POST").await.json();
         assert_eq!((&asked["thinking"], &asked["output_config"]), (sent, config), "{model}");
     }
-    // What would be refused beside a budget: a loop without thinking, no room.
-    let mut body = tool_loop("claude-haiku-4-5", true);
-    body["thinking"] = adaptive.clone();
-    let answer = gateway.post("/v1/messages", &body).send().await.unwrap();
-    assert_eq!(answer.headers()["x-bifrost-loss"], "thinking=dropped");
-    assert_eq!(upstream.next("POST").await.json()["thinking"], json!({"type": "disabled"}));
+    // What would be refused beside a budget: a loop without thinking, a forced call, no room. The effort goes with it.
+    let mut forced = hello("claude-haiku-4-5");
+    forced["max_tokens"] = json!(8_000);
+    forced["tool_choice"] = json!({"type": "any"});
+    let mut narrow = hello("claude-haiku-4-5");
+    narrow["max_tokens"] = json!(1_024);
+    for mut body in [tool_loop("claude-haiku-4-5", true), forced, narrow] {
+        body["thinking"] = adaptive.clone();
+        for (config, loss) in
+            [(Value::Null, "thinking=dropped"), (low.clone(), "thinking=dropped, output_config.effort=dropped")]
+        {
+            if !config.is_null() {
+                body["output_config"] = config;
+            }
+            let answer = gateway.post("/v1/messages", &body).send().await.unwrap();
+            assert_eq!(answer.headers()["x-bifrost-loss"], loss, "{body}");
+            let asked = upstream.next("POST").await.json();
+            assert_eq!((&asked["thinking"], &asked["output_config"]), (&json!({"type": "disabled"}), &Value::Null));
+        }
+    }
 }
 
 /// DeepSeek answers 400 to a turn of a tool loop whose reasoning does not come back; Claude Code and Gemini CLI drop it.

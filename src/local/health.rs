@@ -58,9 +58,8 @@ impl LocalServer {
         let health = json(bodies.health);
         let listed = bodies.models.and_then(|body| listing::parse(ModelList::OpenAi, body).ok());
         let mut models = listed.unwrap_or_default();
-        if let Some(profiles) = json(bodies.profiles) {
-            apply_profiles(&mut models, &profiles);
-        }
+        let profiles = json(bodies.profiles);
+        let away = profiles.as_ref().map(|profiles| apply_profiles(&mut models, profiles)).unwrap_or_default();
         let mute = models.iter().filter(|model| model.chat == Some(false)).map(|model| model.id.clone()).collect();
         if let Some(running) =
             json(bodies.running).as_ref().and_then(|body| body.get("running")).filter(|it| it.is_array())
@@ -68,7 +67,7 @@ impl LocalServer {
             let mut loaded =
                 ids(Some(running), "model", |entry| entry.get("state").is_none_or(|state| state == "ready"));
             // Whoever asks for such a name does not reach what is in memory.
-            loaded.retain(|id| !models.iter().any(|model| model.is_remote && model.id == *id));
+            loaded.retain(|id| !away.contains(&**id) && !models.iter().any(|model| model.is_remote && model.id == *id));
             let starting = ids(Some(running), "model", |entry| entry.get("state").is_some_and(|it| it == "starting"));
             let loading = !starting.is_empty();
             return Self {
@@ -171,6 +170,15 @@ mod tests {
         let server = LocalServer::read(&bodies);
         assert_eq!((server.kind, server.healthy), (ServerKind::LlamaSwap, true));
         assert_eq!((server.loaded, server.starting), (vec!["noise".to_owned()], vec!["tiny".to_owned()]));
+    }
+
+    #[test]
+    fn a_name_that_a_profile_sends_to_a_peer_is_not_in_memory() {
+        let running = br#"{"running":[{"model":"unlisted","state":"ready"},{"model":"org/alpha","state":"ready"}]}"#;
+        let profiles = br#"{"active":"p","profiles":[{"id":"p","pins":{"unlisted":"remote-big"}}]}"#;
+        let models = Some(&include_bytes!("../../tests/fixtures/models/llama-swap.json")[..]);
+        let bodies = Bodies { models, running: Some(running), profiles: Some(profiles), ..Bodies::default() };
+        assert_eq!(LocalServer::read(&bodies).loaded, ["org/alpha"]);
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub struct ExchangeRecord {
     pub model: Option<Arc<str>>,
     /// The model that the provider says it used.
     pub response_model: Option<String>,
-    /// A catalogue lists `model` (where nobody answered, that of the last target), or the configuration names it; only then
+    /// A catalogue lists `model` (where nobody answered, that of the last call), or the configuration names it; only then
     /// may its name become a label.
     pub known_model: bool,
     /// Every target that was asked, in order.

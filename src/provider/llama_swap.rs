@@ -22,6 +22,11 @@ impl<'a> About<'a> {
         list.into_iter().flatten().filter_map(Value::as_str)
     }
 
+    /// The model that it is another name of; elsewhere the word may be the user's own metadata.
+    fn alias_of(self) -> Option<&'a str> {
+        self.text("modelID").filter(|_| self.text("type") == Some("alias"))
+    }
+
     /// A model of another llama-swap, or of any server, on another machine.
     fn is_peer(self) -> bool {
         self.text("peerID").is_some() || self.text("type") == Some("peer")
@@ -40,21 +45,25 @@ pub(super) fn complete(models: &mut Vec<ListedModel>, entries: &[Value]) {
     }
     tell_remote(models, entries);
     let about: HashMap<String, About<'_>> = entries.iter().filter_map(|it| Some((id(it)?, About::of(it)))).collect();
-    let mut aliases: Vec<(String, String)> = Vec::new();
+    let mut names: HashMap<String, Vec<String>> = HashMap::new();
     for model in &mut *models {
         let Some(about) = about.get(&model.id) else { continue };
         model.is_choice = !about.is_own() && !about.is_peer();
         model.aliases = about.texts("aliases").map(str::to_owned).collect();
-        aliases.extend(about.text("modelID").map(|real| (model.id.clone(), real.to_owned())));
-    }
-    for (alias, real) in aliases {
-        if let Some(model) = models.iter_mut().find(|model| model.id == real) {
-            if !model.aliases.contains(&alias) {
-                model.aliases.push(alias.clone());
-            }
-            models.retain(|model| model.id != alias);
+        if let Some(real) = about.alias_of() {
+            names.entry(real.to_owned()).or_default().push(model.id.clone());
         }
     }
+    let mut aliases = HashSet::new();
+    // What is an alias itself has none: two that name each other would both be gone.
+    for model in models.iter_mut().filter(|model| about.get(&model.id).is_none_or(|it| it.alias_of().is_none())) {
+        let own = names.remove(&model.id).unwrap_or_default();
+        aliases.extend(own.iter().cloned());
+        model.aliases.extend(own);
+        let mut seen = HashSet::new();
+        model.aliases.retain(|alias| seen.insert(alias.clone()));
+    }
+    models.retain(|model| !aliases.contains(&model.id));
 }
 
 /// The name of an entry, as it is read into [`ListedModel::id`].
@@ -84,11 +93,12 @@ fn tell_remote(models: &mut [ListedModel], entries: &[Value]) {
 }
 
 /// The active profile sends names to other models, which the list does not tell (`GET /api/profiles`). Where llama-swap has
-/// peers, a name that is sent to anything but a model of its own is not here.
-pub fn apply_profiles(models: &mut [ListedModel], profiles: &Value) {
-    let Some(active) = profiles.get("active").and_then(Value::as_str) else { return };
+/// peers, a name that is sent to anything but a model of its own is not here. Gives those names, for a profile may name
+/// models that no list shows.
+pub fn apply_profiles<'a>(models: &mut [ListedModel], profiles: &'a Value) -> HashSet<&'a str> {
+    let Some(active) = profiles.get("active").and_then(Value::as_str) else { return HashSet::new() };
     if !models.iter().any(|model| model.is_remote) {
-        return;
+        return HashSet::new();
     }
     let is_active = |profile: &&Value| profile.get("id").and_then(Value::as_str) == Some(active);
     let profiles = profiles.get("profiles").and_then(Value::as_array).into_iter().flatten();
@@ -97,12 +107,13 @@ pub fn apply_profiles(models: &mut [ListedModel], profiles: &Value) {
         let is_called = |model: &ListedModel| model.id == target || model.aliases.iter().any(|alias| alias == target);
         models.iter().any(|model| !model.is_remote && is_called(model))
     };
-    let away = pins.filter(|(_, target)| !target.as_str().is_some_and(own)).map(|(pin, _)| pin);
-    let away: Vec<&String> = away.collect();
+    let away = pins.filter(|(_, target)| !target.as_str().is_some_and(own)).map(|(pin, _)| pin.as_str());
+    let away: HashSet<&str> = away.collect();
     for model in models {
-        model.is_remote |= away.contains(&&model.id);
-        model.aliases.retain(|alias| !away.contains(&alias));
+        model.is_remote |= away.contains(&*model.id);
+        model.aliases.retain(|alias| !away.contains(&**alias));
     }
+    away
 }
 
 #[cfg(test)]
@@ -135,6 +146,18 @@ mod tests {
         assert_eq!(choices.collect::<Vec<_>>(), ["pinned", "spills", "warm-one"]);
         let unlisted = br#"{"data": [{"id": "x", "meta": {"llamaswap": {"type": "alias", "modelID": "hidden"}}}]}"#;
         assert_eq!(parse(ModelList::OpenAi, unlisted).unwrap()[0].id, "x", "of its model nothing is known");
+    }
+
+    #[test]
+    fn metadata_of_a_users_own_makes_no_model_an_alias() {
+        for kind in [r#""type": "model", "#, "", r#""type": "alias", "#] {
+            let list = format!(
+                r#"{{"data": [{{"id": "x", "meta": {{"llamaswap": {{{kind}"modelID": "x"}}}}}}, {{"id": "y"}}]}}"#
+            );
+            let models = parse(ModelList::OpenAi, list.as_bytes()).unwrap();
+            assert_eq!(models.iter().map(|model| &*model.id).collect::<Vec<_>>(), ["x", "y"], "{kind}");
+            assert!(models[0].aliases.is_empty(), "{kind}");
+        }
     }
 
     #[test]

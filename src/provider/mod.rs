@@ -433,8 +433,12 @@ pub fn is_loopback(url: &str) -> bool {
 /// True for a host that is on this machine by its very name: a literal loopback address, in brackets or without, or
 /// `localhost`. Nobody is asked about others.
 pub fn is_loopback_host(host: &str) -> bool {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost") || literal_address(host).is_some_and(|address| address.is_loopback())
+}
+
+/// The address that a host of a URL is itself, with brackets or without.
+pub fn literal_address(host: &str) -> Option<IpAddr> {
+    host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host).parse().ok()
 }
 
 impl ProviderRow {

@@ -9,7 +9,7 @@ use crate::chat::{ChatError, DialectId, Event, Losses};
 use crate::dialect::{self, StreamEncoder, UrlHints};
 use crate::observe::{ExchangeRecord, OpenStream, Operation, QueueRecord, trail};
 use crate::route::Plan;
-use crate::upstream::{Alarm, Failure, Outcome};
+use crate::upstream::{Alarm, Failure};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -266,15 +266,14 @@ impl Delivery {
             self.exchange.record().skipped = seen.skipped as u64;
             self.exchange.finished(seen.usage, &seen.losses, seen.failure.as_ref(), self.bytes);
             let place = self.exchange.take_place();
-            match seen.failure.as_ref().map(|failure| failure.outcome) {
-                None => relay.drain(place),
-                Some(outcome) => {
-                    // The connection closes before the place is free; who fell silent does not know yet that it did.
-                    drop(relay);
-                    if let Some(place) = place.filter(|_| matches!(outcome, Outcome::Timeout(_))) {
-                        place.broken_off();
-                    }
-                }
+            if seen.failure.is_none() {
+                return relay.drain(place);
+            }
+            let was_cut = seen.was_cut;
+            // The connection closes before the place is free; who was cut off does not know yet that it was.
+            drop(relay);
+            if let Some(place) = place.filter(|_| was_cut) {
+                place.broken_off();
             }
         }
     }

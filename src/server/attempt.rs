@@ -139,9 +139,10 @@ impl Terms {
 pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Live, Failure> {
     let gateway = &exchange.gateway;
     let (provider, model) = (&target.provider, &target.model);
-    // The mode may have been switched on while the request waited; of the cloud the client itself is gone then.
-    if gateway.mode.is_on() && provider.is_local() && !gateway.directory.catalogue().is_here(provider, model) {
-        return Err(Failure::from_error(PlanError::Elsewhere { model: target.to_string() }.into()));
+    // While the request waited, the model may have left or the mode come on; of the cloud the client itself is gone then.
+    let stays_here = exchange.local_only || exchange.stays_here || gateway.mode.is_on();
+    if stays_here && provider.is_local() && !gateway.directory.catalogue().is_here(provider, model) {
+        return Err(Failure::new(Outcome::NotOffered, PlanError::Elsewhere { model: target.to_string() }.into()));
     }
     let answer = match exchange.operation {
         Operation::Chat => chat(exchange, target, terms).await,

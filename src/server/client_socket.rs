@@ -24,14 +24,12 @@ pub struct ClientSocket {
     /// By when the write that waits must get on; `None` while none waits, so that the usual one sets no timer.
     write_ends: Option<Instant>,
     alarm: Alarm,
-    /// Bytes came, and hyper has not waited for more since: it reads no further while some of them are left over.
-    is_unwatched: bool,
 }
 
 impl ClientSocket {
     /// The socket of a client that has just come; `timer` hears of all that it sends.
     pub fn new(stream: TcpStream, timer: HeaderTimer) -> Self {
-        Self { stream, timer, write_ends: None, alarm: Alarm::default(), is_unwatched: false }
+        Self { stream, timer, write_ends: None, alarm: Alarm::default() }
     }
 
     /// A write as it stands, unless it has waited for too long.
@@ -44,8 +42,8 @@ impl ClientSocket {
         self.alarm.poll(cx, ends).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads no more")))
     }
 
-    /// Whether the client has closed the connection; if not, its next sign wakes the task. Of one that sends still more
-    /// bytes it is seen when the answer is written.
+    /// Whether the client has closed the connection; if not, and nothing of it lies unread, its next sign wakes the task. Of
+    /// one that sends still more bytes it is seen when the answer is written.
     fn has_gone(&self, cx: &mut Context<'_>) -> bool {
         if self.stream.poll_read_ready(cx).is_pending() {
             return false;
@@ -59,10 +57,7 @@ impl AsyncRead for ClientSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.is_unwatched = buffer.filled().len() > before;
-        if self.is_unwatched {
-            self.timer.heard();
-        }
+        self.timer.looked(buffer.filled().len() > before);
         read
     }
 }
@@ -88,7 +83,7 @@ impl AsyncWrite for ClientSocket {
 
     /// hyper comes here at the end of each turn in which nothing waits to be written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_unwatched && self.has_gone(cx) {
+        if self.timer.is_unwatched() && self.has_gone(cx) {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, "the client has gone")));
         }
         Pin::new(&mut self.stream).poll_flush(cx)

@@ -27,10 +27,10 @@ pub fn is_estimated(exchange: &Exchange, target: &Target) -> bool {
 /// It gave no count.
 pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<Live, Failure> {
     let endpoint = target.provider.endpoint_for(exchange.ingress);
-    let path = match endpoint.dialect {
-        DialectId::Anthropic => anthropic::COUNT_TOKENS_PATH.to_owned(),
-        DialectId::Gemini | DialectId::OpenAiChat => gemini::count_tokens::path(&target.model),
-    };
+    // Anthropic's is the other dialect with such a call: for a target of OpenAI's nobody is asked (`is_estimated`).
+    let is_gemini = endpoint.dialect == DialectId::Gemini;
+    let path =
+        if is_gemini { gemini::count_tokens::path(&target.model) } else { anthropic::COUNT_TOKENS_PATH.to_owned() };
     let mut losses = Losses::new();
     let same = endpoint.dialect == exchange.ingress;
     let body = if same {
@@ -39,9 +39,10 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     } else {
         let mut request = request(exchange).map_err(Failure::from_error)?;
         request.model = target.model.to_string();
-        Bytes::from(match endpoint.dialect {
-            DialectId::Anthropic => anthropic::write_count_request(&request, &target.provider.profile, &mut losses),
-            DialectId::Gemini | DialectId::OpenAiChat => gemini::count_tokens::write_request(&request, &mut losses),
+        Bytes::from(if is_gemini {
+            gemini::count_tokens::write_request(&request, &mut losses)
+        } else {
+            anthropic::write_count_request(&request, &target.provider.profile, &mut losses)
         })
     };
     let sent = Instant::now();
@@ -58,10 +59,8 @@ pub async fn run(exchange: &Exchange, target: &Target, terms: &Terms) -> Result<
     let (status, headers) = (Some(answer.status.as_u16()), answer.headers);
     let body = answer.body.whole(limit.at, limit.phase).await?;
     let facts = Box::new(AnswerFacts { status, headers, losses, model: None, received: Instant::now(), sent });
-    let tokens = match endpoint.dialect {
-        DialectId::Anthropic => anthropic::parse_count_response(&body),
-        DialectId::Gemini | DialectId::OpenAiChat => gemini::count_tokens::parse_response(&body),
-    };
+    let tokens =
+        if is_gemini { gemini::count_tokens::parse_response(&body) } else { anthropic::parse_count_response(&body) };
     let tokens = tokens.map_err(|error| no_answer(error, &target.provider))?;
     let body = if same { body } else { written(exchange.ingress, tokens) };
     Ok(Live::Whole(Whole { body, facts, usage: None }))

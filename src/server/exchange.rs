@@ -87,6 +87,8 @@ pub struct Exchange {
     pub timeout: Option<Duration>,
     /// Nothing may leave the machine for this request.
     pub local_only: bool,
+    /// The class that answers may not leave the machine.
+    pub stays_here: bool,
     started: Instant,
     parsed: OnceLock<Box<Result<Request, ChatError>>>,
     record: Mutex<Arc<ExchangeRecord>>,
@@ -142,6 +144,7 @@ impl Exchange {
             priority: None,
             timeout: None,
             local_only,
+            stays_here: false,
             started: Instant::now(),
             parsed: OnceLock::new(),
             record: Mutex::new(Arc::new(record)),
@@ -249,7 +252,9 @@ impl Exchange {
     }
 
     /// Writes down what the plan decided.
-    pub fn planned(&self, plan: &Plan) {
+    pub fn planned(&mut self, plan: &Plan) {
+        let class = plan.class.as_deref().and_then(|name| self.snapshot.classes.get(name));
+        self.stays_here = class.is_some_and(|class| !class.cloud);
         let record = &mut *self.record();
         record.class.clone_from(&plan.class);
         record.class_reason.clone_from(&plan.class_reason);

@@ -29,8 +29,10 @@ struct Waiting {
     alarm: Mutex<Alarm>,
     /// There was a wait before this one. A new connection is there to ask at once.
     is_kept: AtomicBool,
-    /// The client has sent something since the wait began.
+    /// The client has sent something of the head that is waited for.
     has_begun: AtomicBool,
+    /// Bytes came, and hyper has not waited for more since: it reads no further while some of them are left over.
+    is_unwatched: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -44,13 +46,22 @@ struct Limit {
 impl HeaderTimer {
     /// The timer of a new connection, which holds one of `places`, with a limit for each request head.
     pub fn new(limit: Duration, places: Arc<Semaphore>) -> Self {
-        let (is_kept, has_begun) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self(Arc::new(Waiting { limit, places, alarm: Mutex::default(), is_kept, has_begun }))
+        let no = || AtomicBool::new(false);
+        let (is_kept, has_begun, is_unwatched) = (no(), no(), no());
+        Self(Arc::new(Waiting { limit, places, alarm: Mutex::default(), is_kept, has_begun, is_unwatched }))
     }
 
-    /// The client has sent something.
-    pub fn heard(&self) {
-        self.0.has_begun.store(true, Ordering::Relaxed);
+    /// hyper has looked for bytes of the client's; `came`: there were some.
+    pub fn looked(&self, came: bool) {
+        self.0.is_unwatched.store(came, Ordering::Relaxed);
+        if came {
+            self.0.has_begun.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes came, and hyper has not waited for more since.
+    pub fn is_unwatched(&self) -> bool {
+        self.0.is_unwatched.load(Ordering::Relaxed)
     }
 }
 
@@ -60,7 +71,8 @@ impl Timer for HeaderTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        self.0.has_begun.store(false, Ordering::Relaxed);
+        // What is left over of the bytes before is the beginning of this head.
+        self.0.has_begun.store(self.is_unwatched(), Ordering::Relaxed);
         let idle_ends = self.0.is_kept.swap(true, Ordering::Relaxed).then(|| deadline + IDLE);
         Box::pin(Limit { waiting: Arc::clone(&self.0), deadline, idle_ends })
     }
@@ -122,6 +134,11 @@ mod tests {
 
     async fn ask(client: &mut TcpStream) {
         client.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        hear(client).await;
+    }
+
+    /// Reads one answer.
+    async fn hear(client: &mut TcpStream) {
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n") {
             answer.push(client.read_u8().await.expect("the connection was closed"));
@@ -161,6 +178,17 @@ mod tests {
         ask(&mut client).await;
         sleep(Duration::from_secs(100)).await;
         client.write_all(b"GET / HT").await.unwrap();
+        assert!((9..=20).contains(&closes(&mut client).await));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_began_behind_the_request_before_is_not_idle() {
+        let mut client = client(1).await;
+        for _ in 0..2 {
+            ask(&mut client).await;
+        }
+        client.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\nGET / HT").await.unwrap();
+        hear(&mut client).await;
         assert!((9..=20).contains(&closes(&mut client).await));
     }
 }

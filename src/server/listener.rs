@@ -94,8 +94,7 @@ impl Listeners {
             accepting.spawn(async move {
                 loop {
                     let Some(stream) = accept(&listener).await else { continue };
-                    // An address at which nobody comes keeps no place. Beyond the limit one waits here, the others in the
-                    // system's backlog.
+                    // Only who has come takes a place; beyond the limit one waits here, the others in the system's backlog.
                     let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
                     let timer = HeaderTimer::new(header_timeout, Arc::clone(&places));
                     let connection = converse(http.clone(), timer, Arc::clone(&routes), stream, stopping.clone());

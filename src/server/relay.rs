@@ -29,6 +29,8 @@ pub struct Seen {
     pub usage: Option<Usage>,
     /// What ended the stream early.
     pub failure: Option<Failure>,
+    /// The gateway broke it off, and not the provider.
+    pub was_cut: bool,
     /// Events of the provider's that could not be read and were left out.
     pub skipped: usize,
     /// What the client's dialect could not say.
@@ -232,9 +234,12 @@ impl Relay {
                     self.take(bytes);
                 }
                 Poll::Ready(Ok(None)) => self.end(None),
-                Poll::Ready(Err(failure)) if failure.outcome == Outcome::Cancelled => self.fail(failure),
+                Poll::Ready(Err(failure)) if failure.outcome == Outcome::Cancelled => self.cut(failure),
                 // Nothing is missing from an answer that has said why it ended.
-                Poll::Ready(Err(failure)) => self.end(Some(failure)),
+                Poll::Ready(Err(failure)) => {
+                    self.seen.was_cut = matches!(failure.outcome, Outcome::Timeout(_));
+                    self.end(Some(failure));
+                }
                 Poll::Pending if self.ready.len() == 0 => return Poll::Pending,
                 Poll::Pending => break,
             }
@@ -248,8 +253,16 @@ impl Relay {
         let mut body = self.body;
         let deadline = Instant::now() + DRAIN;
         tokio::spawn(async move {
-            while let Ok(Some(_)) = body.chunk(deadline, Phase::Idle).await {}
-            drop(place);
+            let last = loop {
+                match body.chunk(deadline, Phase::Idle).await {
+                    Ok(Some(_)) => {}
+                    last => break last,
+                }
+            };
+            drop(body);
+            if let Some(place) = place.filter(|_| last.is_err()) {
+                place.broken_off();
+            }
         });
     }
 
@@ -274,7 +287,7 @@ impl Relay {
         match self.after_loading(bytes) {
             Ok(Some(bytes)) => self.take_models(bytes),
             Ok(None) => {}
-            Err(EventTooLarge) => self.fail(too_large()),
+            Err(EventTooLarge) => self.cut(too_large()),
         }
     }
 
@@ -308,7 +321,7 @@ impl Relay {
         let mut ends = std::mem::take(&mut passage.ends);
         match passage.cutter.cut(bytes, &mut ends) {
             Ok(run) => self.pass_all(&run, &ends),
-            Err(EventTooLarge) => self.fail(too_large()),
+            Err(EventTooLarge) => self.cut(too_large()),
         }
         if let Manner::Pass(passage) = &mut self.manner {
             ends.clear();
@@ -466,6 +479,12 @@ impl Relay {
             // The provider sent no bytes for it.
             (Manner::Pass(_), Some(failure)) => self.fail(failure),
         }
+    }
+
+    /// Breaks the stream off.
+    fn cut(&mut self, failure: Failure) {
+        self.seen.was_cut = true;
+        self.fail(failure);
     }
 
     /// Ends the stream with an error event in the client's dialect.

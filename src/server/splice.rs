@@ -64,12 +64,12 @@ pub fn splice(
             BodyEdit::IncludeUsage => {}
         }
     }
-    let reasons = asks_for_reasoning(&object);
+    let reasons = asks_for_reasoning(&object, exchange.ingress);
     Ok(Spliced { bytes: Bytes::from(changes.apply()), hide_usage, reasons })
 }
 
-/// Whether any of the dialects' fields asks for reasoning; one that switches it off does not.
-fn asks_for_reasoning(object: &Object<'_>) -> bool {
+/// Whether a field of the dialect's asks for reasoning; one that switches it off does not.
+fn asks_for_reasoning(object: &Object<'_>, dialect: DialectId) -> bool {
     let asks = |value: &[u8]| match Object::scan(value) {
         Ok(value) => {
             let says = |name, no| value.string(name).is_some_and(|word| word == no);
@@ -79,13 +79,19 @@ fn asks_for_reasoning(object: &Object<'_>) -> bool {
         Err(_) => value != b"null" && value != br#""none""#,
     };
     let inner = |name| object.raw(name).and_then(|raw| Object::scan(raw).ok());
-    // Gemini takes names in either case.
-    let of_gemini = inner("generationConfig").or_else(|| inner("generation_config"));
-    let thinking = of_gemini.as_ref().and_then(|it| it.raw("thinkingConfig").or_else(|| it.raw("thinking_config")));
-    let named = ["reasoning_effort", "reasoning", "thinking"].iter().filter_map(|name| object.raw(name));
+    if dialect == DialectId::Gemini {
+        // It takes names in either case.
+        let config = inner("generationConfig").or_else(|| inner("generation_config"));
+        let thinking = config.as_ref().and_then(|it| it.raw("thinkingConfig").or_else(|| it.raw("thinking_config")));
+        return thinking.is_some_and(asks);
+    }
+    if ["reasoning_effort", "reasoning", "thinking"].iter().filter_map(|name| object.raw(name)).any(asks) {
+        return true;
+    }
     // What vLLM's templates and Alibaba know it by.
     let switch = |object: &Object<'_>| object.boolean("enable_thinking") == Some(true);
-    named.chain(thinking).any(asks) || switch(object) || inner("chat_template_kwargs").as_ref().is_some_and(switch)
+    let has_switch = || switch(object) || inner("chat_template_kwargs").as_ref().is_some_and(switch);
+    dialect == DialectId::OpenAiChat && has_switch()
 }
 
 /// The client's bytes with the model's name in the place of what the client asked for; Gemini names it in the URL.

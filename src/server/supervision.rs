@@ -273,7 +273,7 @@ impl Gateway {
         // The list decides whether a model server is there; the rest is asked only then.
         let body = match get("/v1/models").await {
             Ok((StatusCode::OK, body)) => body,
-            Ok((status, _)) => return refused(status),
+            Ok((status, _)) => return refused("/v1/models", status),
             Err(failure) => return unanswered(&failure),
         };
         let Ok(listed) = listing::parse(ModelList::OpenAi, &body) else {
@@ -287,7 +287,14 @@ impl Gateway {
         let (health, running) = (good(health), good(running));
         let status = if running.is_none() { good(get("/v1/status").await) } else { None };
         let has_peers = listed.iter().any(|model| model.is_remote);
-        let profiles = if has_peers { good(get("/api/profiles").await) } else { None };
+        let asked = if has_peers { Some(get("/api/profiles").await) } else { None };
+        let profiles = match asked {
+            Some(Ok((status, body))) if status.is_success() => Some(body),
+            // An older one has no profiles; any other failure may hide that a name is sent to a peer.
+            None | Some(Ok((StatusCode::NOT_FOUND, _))) => None,
+            Some(Ok((status, _))) => return refused("/api/profiles", status),
+            Some(Err(failure)) => return unanswered(&failure),
+        };
         let bodies = Bodies {
             profiles: profiles.as_deref(),
             health: health.as_deref(),
@@ -358,13 +365,13 @@ fn address_of(provider: &Provider) -> Option<(String, u16)> {
     Some((host, url.port_or_known_default()?))
 }
 
-/// What a refusal to list models means.
-fn refused(status: StatusCode) -> Look {
+/// What a refusal to list models, or the profiles that change them, means.
+fn refused(path: &str, status: StatusCode) -> Look {
     match status.as_u16() {
         429 => Look::Busy,
         503 => Look::Loading,
         401 | 403 => Look::Foreign("it asks for a key: set `key` in [providers.mlx-local]".to_owned()),
-        status => Look::Foreign(format!("its port is open, but /v1/models is answered with {status}")),
+        status => Look::Foreign(format!("its port is open, but {path} is answered with {status}")),
     }
 }
 

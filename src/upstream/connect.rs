@@ -1,6 +1,6 @@
 //! How a connection is made: by the connector that reaches loopback and nothing else, or by the one of the cloud.
 
-use crate::provider::is_loopback_host;
+use crate::provider::{is_loopback_host, literal_address};
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -118,9 +118,9 @@ fn loopback_addresses(host: &str) -> Vec<IpAddr> {
     if !is_loopback_host(host) {
         return Vec::new();
     }
-    match host.trim_matches(['[', ']']).parse() {
-        Ok(literal) => vec![literal],
-        Err(_) => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+    match literal_address(host) {
+        Some(literal) => vec![literal],
+        None => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
     }
 }
 

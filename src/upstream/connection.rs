@@ -77,7 +77,8 @@ const SIDE_BY_SIDE: usize = 100;
 
 /// So much of an answer may be on its way while its client does not read, in bytes; ...
 const UNREAD: u32 = 512 * 1024;
-/// ... and that of all answers on a connection, so that slow clients hold up nobody beside them.
+/// ... and that of all answers on a connection, so that slow clients hold up nobody beside them: 50 MB where none of a
+/// hundred reads.
 const ALL_UNREAD: u32 = UNREAD * SIDE_BY_SIDE as u32;
 
 impl Connection {

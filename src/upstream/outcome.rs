@@ -237,8 +237,7 @@ impl Outcome {
             ErrorKind::ContentFilter => Self::ContentFilter,
             // Who says so itself was reached.
             ErrorKind::Overloaded | ErrorKind::Unavailable => Self::Overloaded,
-            // A provider that tells of a timeout, or that it cancelled, has failed; a silence and a client that left are
-            // ours to notice.
+            // Who says itself that it timed out or cancelled has failed; a silence and a client that left are ours to see.
             ErrorKind::Upstream | ErrorKind::Internal | ErrorKind::Timeout | ErrorKind::Cancelled => {
                 Self::UpstreamFault
             }

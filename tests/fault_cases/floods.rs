@@ -8,6 +8,7 @@ use crate::support::fault_replies::{Stream, answer, streamed};
 use crate::support::fault_server::{FaultServer, Reply, Step};
 use crate::support::gateway::Gateway;
 use bifrost::chat::DialectId::{self, Anthropic, Gemini, OpenAiChat};
+use bifrost::wire::sse::MAX_EVENT;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::json;
@@ -130,4 +131,17 @@ async fn an_error_without_end_is_cut_off_and_its_status_counts() {
         assert!(told.error()["message"].is_string() && told.body.len() < 10_000, "{told:?}");
         first.nth(0).await.left().await;
     }
+}
+
+#[tokio::test]
+async fn the_place_of_a_flood_that_was_cut_off_is_free_when_the_provider_has_noticed() {
+    let flood = Step::Body(Bytes::from(vec![b' '; MAX_EVENT + 100]));
+    let flood = Stream::of(OpenAiChat, "m").opening().text("one").step(flood).step(Step::Silence);
+    let first = FaultServer::always(flood.reply()).await;
+    let gateway = with_one(OpenAiChat, &first, "[providers.first.limits]\nin_flight = 1\n");
+    let asking = || ask(&gateway, OpenAiChat, "first/m", true);
+    let (cut, next) = tokio::join!(asking(), asking());
+    assert!(cut.stream_error().is_some() && next.stream_error().is_some(), "{cut:?} {next:?}");
+    // It was cut off after it had begun.
+    assert!(first.nth(1).await.at - first.nth(0).await.at >= Duration::from_millis(150));
 }

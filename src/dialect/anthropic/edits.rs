@@ -25,21 +25,22 @@ pub fn thinking_form(body: &Object<'_>, model: &str, edits: &mut Edits<'_, '_>, 
     let (thinking, config) = (scanned("thinking"), scanned("output_config"));
     let effort = config.as_ref().and_then(|config| config.string("effort"));
     let kind = thinking.as_ref().and_then(|thinking| thinking.string("type"));
+    let mut is_budget = false;
     if let Some(thinking) = &thinking {
         match (kind.as_deref(), generation.thinking()) {
             (Some("enabled"), ThinkingForm::Adaptive) => adaptive(thinking, config.as_ref(), generation, edits, losses),
             (Some("adaptive"), ThinkingForm::Budget) if is_forced(body) || !goes_on(body) => disable(edits, losses),
             (Some("adaptive"), ThinkingForm::Budget) => {
                 let asked = effort.as_deref().and_then(read_effort).unwrap_or(Effort::Medium).to_budget();
-                budget(body, thinking, asked, edits, losses);
+                is_budget = budget(body, thinking, asked, edits, losses);
             }
             (Some("enabled"), _) if !goes_on(body) => disable(edits, losses),
             _ => {}
         }
     }
     if let (Some(config), Some(_), false) = (config, effort, generation.takes_effort(model)) {
-        // Beside `adaptive` it was said as a budget.
-        if kind.as_deref() != Some("adaptive") {
+        // A budget says it.
+        if !is_budget {
             losses.dropped("output_config.effort");
         }
         if config.members().count() == 1 {
@@ -88,17 +89,25 @@ fn disable(edits: &mut Edits<'_, '_>, losses: &mut Losses) {
     edits.set("thinking", br#"{"type":"disabled"}"#);
 }
 
-/// `adaptive` as `enabled` with a budget that fits into the limit of the answer.
-fn budget(body: &Object<'_>, thinking: &Object<'_>, asked: u64, edits: &mut Edits<'_, '_>, losses: &mut Losses) {
+/// `adaptive` as `enabled` with a budget that fits into the limit of the answer; false if none does.
+fn budget(
+    body: &Object<'_>,
+    thinking: &Object<'_>,
+    asked: u64,
+    edits: &mut Edits<'_, '_>,
+    losses: &mut Losses,
+) -> bool {
     let limit = body.raw("max_tokens").and_then(|raw| serde_json::from_slice::<u64>(raw).ok()).unwrap_or(u64::MAX);
     if limit <= MIN_BUDGET {
-        return disable(edits, losses);
+        disable(edits, losses);
+        return false;
     }
     losses.approximated("thinking");
     let mut inner = thinking.edit();
     inner.set("type", br#""enabled""#);
     inner.set("budget_tokens", fitting(asked, limit).to_string().as_bytes());
     edits.set("thinking", &inner.apply());
+    true
 }
 
 /// `enabled` as `adaptive`, with the effort that stands for the budget unless the client named one.
