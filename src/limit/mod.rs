@@ -123,10 +123,10 @@ impl Admission {
         depths
     }
 
-    /// How many requests wait for a place at a target.
-    pub fn waiting(&self, provider: &str, model: &str) -> usize {
+    /// How many requests wait for a place at a target; `None` where one is free.
+    pub fn queued(&self, provider: &str, model: &str) -> Option<usize> {
         let door = self.doors.read().unwrap_or_else(PoisonError::into_inner).get(provider).map(Arc::clone);
-        door.map_or(0, |door| door.queue().waiting(model))
+        door?.queue().queued(model)
     }
 
     fn door(&self, provider: &Provider) -> Arc<Door> {

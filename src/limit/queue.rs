@@ -203,9 +203,10 @@ impl<W> Queue<W> {
         self.waiting > 0
     }
 
-    /// How many requests wait for a model.
-    pub(super) fn waiting(&self, model: &str) -> usize {
-        self.lanes.get(model).map_or(0, Lane::waiting)
+    /// How many requests wait for a model; `None` where the next one has a place.
+    pub(super) fn queued(&self, model: &str) -> Option<usize> {
+        let lane = self.lanes.get(model)?;
+        (lane.waiting() > 0 || !lane.has_place(&self.limits)).then(|| lane.waiting())
     }
 
     /// When somebody may go though nobody has left; `None` if time alone changes nothing.

@@ -99,10 +99,10 @@ pub async fn enter(
     Err(NoPlace::Failed(Failure::new(Outcome::Busy, error)))
 }
 
-/// How many requests wait for a place at a target.
-pub fn waiting(exchange: &Exchange, target: &Target) -> usize {
+/// How many requests wait for a place at a target; `None` where one is free.
+pub fn queued(exchange: &Exchange, target: &Target) -> Option<usize> {
     let server = local_server(exchange, target);
-    exchange.gateway.admission.waiting(&target.provider.name, meant(server.as_deref(), target))
+    exchange.gateway.admission.queued(&target.provider.name, meant(server.as_deref(), target))
 }
 
 /// The local server, if the target is there.

@@ -185,6 +185,13 @@ impl Exchange {
             let message = "The request names no model. Set `model` to a task class (`coding`), `auto`, or `provider/model`; GET /v1/models lists them.";
             ChatError::invalid("model", message).with_code("model_missing")
         })?;
+        let fallbacks = self.fallbacks.iter().map(|name| ("fallbacks", name));
+        for (param, name) in [("model", &self.asked)].into_iter().chain(fallbacks) {
+            check_name(param, name)?;
+        }
+        if let Some(class) = &self.class {
+            check_name(CLASS.as_str(), class)?;
+        }
         let mut record = self.record();
         record.requested_model.clone_from(&self.asked);
         record.stream = self.stream;
@@ -443,6 +450,18 @@ fn kept(headers: &HeaderMap) -> (HeaderMap, HeaderMap) {
         }
     }
     (kept, own)
+}
+
+/// Names are kept for long, in records and by targets; a longer one is no model's.
+const MAX_NAME: usize = 512;
+
+fn check_name(param: &str, name: &str) -> Result<(), ChatError> {
+    if name.len() <= MAX_NAME {
+        return Ok(());
+    }
+    let message =
+        format!("`{param}` holds a name of {} bytes; the name of a model has at most {MAX_NAME}.", name.len());
+    Err(ChatError::invalid(param, message).with_code("model_too_long"))
 }
 
 /// Who goes first, by the client's own word.

@@ -18,6 +18,9 @@ use tokio::time::{Instant, sleep_until};
 /// A target's own word on when to come back is waited for so long while there is another target to ask.
 const LONGEST_WAIT_BESIDE_OTHERS: Duration = Duration::from_secs(30);
 
+/// Of equal targets one at which a request must wait for a place goes behind one at which it need not.
+const MUST_WAIT: f64 = 1e9;
+
 /// Asks the targets of a plan until one answers.
 ///
 /// # Errors
@@ -47,11 +50,13 @@ fn in_order(exchange: &Exchange, targets: Vec<Target>) -> Vec<Target> {
     // A target without a number is a group of its own.
     let group = |(place, target): (usize, &Target)| target.equals.ok_or(place);
     let groups: Vec<Result<usize, usize>> = targets.iter().enumerate().map(group).collect();
-    let waiting = |place: usize| targets.get(place).map_or(0, |target| admission::waiting(exchange, target));
     let load = |place: usize| {
-        let condition =
-            targets.get(place).map(|target| exchange.gateway.conditions.of(&target.provider.name, &target.model));
-        condition.map_or(f64::INFINITY, |condition| condition.load(waiting(place), now))
+        let Some(target) = targets.get(place) else { return f64::INFINITY };
+        let condition = exchange.gateway.conditions.of(&target.provider.name, &target.model);
+        match admission::queued(exchange, target) {
+            None => condition.load(0, now),
+            Some(waiting) => MUST_WAIT + condition.load(waiting, now),
+        }
     };
     let order = balance::order(&groups, load, |below| fastrand::usize(..below));
     let mut ordered = order.into_iter().filter_map(|place| targets.get(place).cloned()).collect();
@@ -71,8 +76,12 @@ fn more_useful(told: Option<Failure>, failure: Failure) -> Failure {
 /// One target's turn to answer.
 struct Turn<'a> {
     target: &'a Target,
-    /// Nobody else could answer sooner.
+    /// All others have had a turn.
     is_last: bool,
+    /// It rests until then.
+    from: Option<Instant>,
+    /// Another one is back then.
+    until: Option<Instant>,
     /// With a key that is thought to be bad.
     regardless: bool,
     tried: Tried,
@@ -93,12 +102,33 @@ struct Tried {
 enum Unanswered {
     /// It was asked, or rests because it failed or asked for it.
     Failed(Failure),
-    /// It may answer from then on: it rests for as long as it asked for, or has no place free now.
-    Later(Instant, Failure),
+    /// It may answer later.
+    Later(Back, Failure),
     /// The time of all attempts ran out while it was asked, or before it could be; what it said before that, if it did.
     OutOfTime(Failure),
     /// It was not asked, because none of its keys is thought to be good.
     ShutOut(Failure),
+}
+
+/// When a target may answer.
+#[derive(Clone, Copy)]
+enum Back {
+    /// When a place comes free.
+    Busy,
+    /// After a rest that it asked for itself.
+    At(Instant),
+    /// After a rest that follows from its failures; it is waited for only while another one is.
+    Perhaps(Instant),
+}
+
+impl Back {
+    /// The end of a rest.
+    fn at(self) -> Option<Instant> {
+        match self {
+            Self::Busy => None,
+            Self::At(at) | Self::Perhaps(at) => Some(at),
+        }
+    }
 }
 
 /// One request on its way through the targets.
@@ -107,8 +137,8 @@ struct Failover<'a> {
     class: Option<&'a Class>,
     /// Those that have not had their turn.
     targets: std::slice::Iter<'a, Target>,
-    /// Those that may answer later, from when on, and what is told of them if they get no other turn.
-    later: Vec<(Instant, Turn<'a>, Failure)>,
+    /// Those that may answer later, and what is told of them if they get no other turn.
+    later: Vec<(Back, Turn<'a>, Failure)>,
     /// Those that were not asked because of their keys.
     shut_out: Vec<(&'a Target, Failure)>,
     /// The most useful failure of the others.
@@ -145,33 +175,52 @@ impl<'a> Failover<'a> {
         }
     }
 
-    /// Whose turn it is: each target once in the order of the plan, then the first of those that may answer later, then, if
-    /// nobody has been asked, those whose keys are thought to be bad.
+    /// Whose turn it is: each target once in the order of the plan, then those that may answer later, then, if nobody has been
+    /// asked, those whose keys are thought to be bad.
     fn next_turn(&mut self) -> Option<Turn<'a>> {
+        let turn = |target, is_last, until, regardless| {
+            let tried = Tried::default();
+            Some(Turn { target, is_last, from: None, until, regardless, tried })
+        };
         while let Some(target) = self.targets.next() {
             if self.is_large_enough(target) {
-                let is_last = self.targets.len() == 0 && self.later.is_empty();
-                return Some(Turn { target, is_last, regardless: false, tried: Tried::default() });
+                let is_last = self.targets.len() == 0;
+                return turn(target, is_last, self.first_back().filter(|_| is_last), false);
             }
         }
-        while let Some(first) = (0..self.later.len()).min_by_key(|place| self.later[*place].0) {
-            let (_, mut turn, failure) = self.later.remove(first);
-            if self.is_large_enough(turn.target) {
-                // That it rested or was busy is nothing to tell any more.
-                turn.tried.said = turn.tried.was_asked.then_some(failure);
-                return Some(Turn { is_last: true, ..turn });
-            }
-            self.tell(failure);
+        if let Some(turn) = self.next_later() {
+            return Some(turn);
         }
         // Nobody is turned away on memory alone: a key may be good again.
         while !self.has_asked && !self.shut_out.is_empty() {
             let (target, failure) = self.shut_out.remove(0);
             if self.is_large_enough(target) {
-                return Some(Turn { target, is_last: true, regardless: true, tried: Tried::default() });
+                return turn(target, true, None, true);
             }
             self.tell(failure);
         }
         None
+    }
+
+    /// Who is back first; a place may come free at any moment.
+    fn next_later(&mut self) -> Option<Turn<'a>> {
+        while self.later.iter().any(|(back, ..)| !matches!(back, Back::Perhaps(_))) {
+            let now = Instant::now();
+            let first = (0..self.later.len()).min_by_key(|place| self.later[*place].0.at().unwrap_or(now))?;
+            let (back, mut turn, failure) = self.later.remove(first);
+            if self.is_large_enough(turn.target) {
+                // That it rested or was busy is nothing to tell any more.
+                turn.tried.said = turn.tried.was_asked.then_some(failure);
+                return Some(Turn { is_last: true, from: back.at(), until: self.first_back(), ..turn });
+            }
+            self.tell(failure);
+        }
+        None
+    }
+
+    /// When the first of those is back that rest.
+    fn first_back(&self) -> Option<Instant> {
+        self.later.iter().filter_map(|(back, ..)| back.at()).min()
     }
 
     /// Keeps in mind why a target gave no answer; false if no other is to be asked.
@@ -185,7 +234,7 @@ impl<'a> Failover<'a> {
                 return false;
             }
             Unanswered::Failed(failure) => self.tell(failure),
-            Unanswered::Later(from, failure) => self.later.push((from, turn, failure)),
+            Unanswered::Later(back, failure) => self.later.push((back, turn, failure)),
             Unanswered::OutOfTime(failure) => {
                 self.tell(failure);
                 return false;
@@ -236,18 +285,26 @@ impl<'a> Failover<'a> {
         if count_tokens::is_estimated(self.exchange, target) {
             return count_tokens::estimate(self.exchange, target).map_err(Unanswered::Failed);
         }
+        let rested = match turn.from {
+            Some(from) => self.wait(self.spread(from)).await,
+            None => Duration::ZERO,
+        };
         if self.is_over() {
-            return Err(Unanswered::OutOfTime(out_of_time(target)));
+            return Err(Unanswered::OutOfTime(turn.tried.said.take().unwrap_or_else(|| out_of_time(target))));
         }
-        let admitted = admission::enter(self.exchange, target, self.class, is_last, self.budget_ends).await;
+        let ends = turn.until.map_or(self.budget_ends, |until| until.min(self.budget_ends));
+        let admitted = admission::enter(self.exchange, target, self.class, is_last, ends).await;
         let Place { permit, waited } = admitted.map_err(|no_place| match no_place {
-            NoPlace::Spilled(failure) => Unanswered::Later(Instant::now(), failure),
+            NoPlace::Spilled(failure) => Unanswered::Later(Back::Busy, failure),
+            NoPlace::Failed(failure) if turn.until.is_some_and(|until| until <= Instant::now()) => {
+                Unanswered::Later(Back::Busy, failure)
+            }
             NoPlace::Resting(rest) => self.rests(target, rest, None),
             NoPlace::Failed(failure) => Unanswered::Failed(failure),
         })?;
         let held = Held::new(permit);
         self.is_left_working = false;
-        let asked = self.ask_admitted(turn, waited).await;
+        let asked = self.ask_admitted(turn, rested + waited).await;
         if self.is_left_working {
             drop(held);
             return asked;
@@ -262,7 +319,7 @@ impl<'a> Failover<'a> {
 
     /// Asks one target, and again as long as that may help. `waited`: for its place.
     async fn ask_admitted(&mut self, turn: &mut Turn<'a>, mut waited: Duration) -> Result<Live, Unanswered> {
-        let Turn { target, is_last, regardless, tried } = turn;
+        let Turn { target, is_last, regardless, tried, .. } = turn;
         let (target, is_last, regardless) = (*target, *is_last, *regardless);
         let retry = self.exchange.snapshot.retry;
         let deadlines = deadlines(self.exchange, self.class, target);
@@ -271,6 +328,7 @@ impl<'a> Failover<'a> {
         // Another key costs no retry.
         let spare_keys = u32::try_from(target.provider.keys.len().saturating_sub(1)).unwrap_or(u32::MAX);
         let throttles = retry.attempts.saturating_add(spare_keys);
+        let began = Instant::now();
         // It has just said when to come back.
         let mut was_told = false;
         loop {
@@ -281,10 +339,7 @@ impl<'a> Failover<'a> {
             let leave = match Leave::of(self.exchange, target, regardless, self.own_end()).await {
                 Ok(leave) => leave,
                 Err(NoLeave::Resting(rest)) if self.waits_here(rest, is_last, was_told) => {
-                    // Not all who wait come back at the same instant, and none after its time.
-                    let until = Instant::from(rest.until);
-                    let spread = retry.base.min(self.budget_ends.saturating_duration_since(until) / 2);
-                    waited += self.wait(until + spread.mul_f64(fastrand::f64())).await;
+                    waited += self.wait(self.spread(rest.until.into())).await;
                     continue;
                 }
                 // What it said itself tells more than that it rests since.
@@ -325,7 +380,10 @@ impl<'a> Failover<'a> {
                     let until = Instant::now() + longest.mul_f64(fastrand::f64());
                     backoff = Some(until);
                     tried.retries += 1;
-                    tried.retries <= retry.attempts && !failure.forbids_retry() && until < self.budget_ends
+                    // The others have a right to as much of the client's time.
+                    let has_time = self.exchange.timeout.is_none_or(|timeout| began.elapsed() < timeout);
+                    let may_retry = tried.retries <= retry.attempts && !failure.forbids_retry();
+                    may_retry && has_time && until < self.budget_ends
                 }
                 // Another key is tried at once; without one the target rests now, and is waited for above.
                 Disposition::Wait => {
@@ -374,14 +432,26 @@ impl<'a> Failover<'a> {
     fn waits_here(&self, rest: Rest, is_last: bool, was_told: bool) -> bool {
         let until = Instant::from(rest.until);
         let is_soon = until <= Instant::now() + LONGEST_WAIT_BESIDE_OTHERS;
-        let is_first = self.later.iter().all(|(from, ..)| *from >= until);
-        self.may_wait(rest) && (is_last || (was_told && is_soon && is_first))
+        let is_first = self.first_back().is_none_or(|back| back >= until);
+        self.may_wait(rest) && is_first && (is_last || (was_told && is_soon))
     }
 
     /// A target that rests and is not waited for now. `said`: what it answered, if it was asked.
     fn rests(&self, target: &Target, rest: Rest, said: Option<Failure>) -> Unanswered {
         let failure = said.unwrap_or_else(|| self.resting(target, rest));
-        if self.may_wait(rest) { Unanswered::Later(rest.until.into(), failure) } else { Unanswered::Failed(failure) }
+        let until = Instant::from(rest.until);
+        match rest.asked_for {
+            _ if until >= self.budget_ends => Unanswered::Failed(failure),
+            true => Unanswered::Later(Back::At(until), failure),
+            false => Unanswered::Later(Back::Perhaps(until), failure),
+        }
+    }
+
+    /// When whoever waits for the end of a rest comes back: not all at the same instant, and none after its time.
+    fn spread(&self, until: Instant) -> Instant {
+        let longest = self.exchange.snapshot.retry.base;
+        let spread = longest.min(self.budget_ends.saturating_duration_since(until) / 2);
+        until + spread.mul_f64(fastrand::f64())
     }
 
     /// Waits, and tells how long.

@@ -216,7 +216,10 @@ async fn a_class_that_may_not_leave_the_machine_does_not_leave_it_when_all_fails
     let first_table = provider("first", OpenAiChat, &first).replace("vendor", "local");
     let private = "[classes.private]\ncloud = false\nselect = [{ provider = \"first\", model = \"m\" }, \
                    { provider = \"second\", model = \"n\" }]\n";
-    let gateway = Gateway::start(&format!("{QUICK}{private}{}{first_table}", provider("second", OpenAiChat, &second)));
+    // One that runs on this machine would answer.
+    let no_mlx = "[providers.mlx-local]\nenabled = false\n";
+    let second_table = provider("second", OpenAiChat, &second);
+    let gateway = Gateway::start(&format!("{QUICK}{private}{no_mlx}{second_table}{first_table}"));
     for stream in [false, true] {
         let plain = ask(&gateway, OpenAiChat, "private", stream).await;
         assert_eq!((plain.status, plain.attempts().len()), (429, 1), "{plain:?}");

@@ -7,6 +7,7 @@ use crate::support::fault_replies::{Refusal, whole};
 use crate::support::fault_server::{FaultServer, Gate, Reply, Step};
 use crate::support::gateway::Gateway;
 use bifrost::chat::DialectId::OpenAiChat;
+use serde_json::json;
 use std::time::Duration;
 
 fn throttled(millis: u64) -> Reply {
@@ -147,4 +148,77 @@ async fn a_second_turn_is_a_retry_and_remembers_what_was_said_in_the_first() {
     let retries: Vec<bool> =
         record["attempts"].as_array().unwrap().iter().map(|attempt| attempt["retry"] == true).collect();
     assert_eq!(retries, [false, false, false, true, true, true], "{record}");
+}
+
+#[tokio::test]
+async fn of_busy_targets_of_a_class_that_spills_the_last_is_waited_for() {
+    let (gate, wait) = Gate::closed();
+    let first = FaultServer::always(hello("m").after(Step::Silence)).await;
+    let second = FaultServer::in_turn([hello("n").after(wait), hello("n")]).await;
+    let class = "[classes.spills]\ncloud = true\nspill = true\nselect = [{ provider = \"first\", model = \"m\" }, \
+                 { provider = \"second\", model = \"n\" }]\n[providers.first.limits]\nin_flight = 1\n\
+                 [providers.second.limits]\nin_flight = 1\n";
+    let gateway = with_two(OpenAiChat, &first, &second, class);
+    let stuck = tokio::spawn(told(OpenAiChat, request(&gateway, OpenAiChat, "first/m", false)));
+    let before = tokio::spawn(told(OpenAiChat, request(&gateway, OpenAiChat, "second/n", false)));
+    first.nth(0).await;
+    second.nth(0).await;
+    let spills = tokio::spawn(told(OpenAiChat, request(&gateway, OpenAiChat, "spills", false)));
+    queued(&gateway, 1).await;
+    gate.open();
+    before.await.unwrap().answered_by("second/n");
+    spills.await.unwrap().answered_by("second/n");
+    stuck.abort();
+}
+
+/// Waits until so many requests stand in queues.
+async fn queued(gateway: &Gateway, number: u64) {
+    let waiting = async {
+        loop {
+            let status = admin(gateway, "/admin/status").await;
+            let queues = status["queues"].as_array().into_iter().flatten();
+            if queues.map(|queue| queue["waiting"]["interactive"].as_u64().unwrap()).sum::<u64>() == number {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, waiting).await.expect("nobody waits");
+}
+
+#[tokio::test]
+async fn a_target_that_is_back_sooner_is_not_kept_waiting_by_one_that_rests_again() {
+    let first = FaultServer::in_turn([throttled(500), throttled(20_000), hello("m")]).await;
+    let second = FaultServer::in_turn([throttled(1_500), hello("n")]).await;
+    let gateway = with_two(OpenAiChat, &first, &second, "");
+    make_rest(&gateway, "first/m").await;
+    make_rest(&gateway, "second/n").await;
+    let told = ask_pair(&gateway).await;
+    told.answered_by("second/n");
+    assert_eq!((first.count(), second.count()), (2, 2), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_target_that_failed_is_tried_again_before_a_longer_rest_is_waited_for() {
+    let down = || Refusal::Internal.reply(OpenAiChat);
+    let first = FaultServer::in_turn([down(), down(), down(), hello("m")]).await;
+    let second = FaultServer::in_turn([throttled(15_000), hello("n")]).await;
+    let gateway = with_two(OpenAiChat, &first, &second, "[breaker]\nfailures = 3\nopen = \"1s\"\n");
+    assert_eq!(ask(&gateway, OpenAiChat, "first/m", false).await.status, 500);
+    make_rest(&gateway, "second/n").await;
+    ask_pair(&gateway).await.answered_by("first/m");
+    assert_eq!((first.count(), second.count()), (4, 1));
+}
+
+#[tokio::test]
+async fn a_name_that_is_no_models_is_kept_nowhere() {
+    let first = FaultServer::always(hello("m")).await;
+    let gateway = with_one(OpenAiChat, &first, "");
+    let long = format!("first/{}", "m".repeat(1_000));
+    let named = ask(&gateway, OpenAiChat, &long, false).await;
+    assert_eq!((named.status, &named.error()["code"]), (400, &json!("model_too_long")), "{named:?}");
+    assert!(named.text().len() < 500, "it is not quoted: {named:?}");
+    let asking = request(&gateway, OpenAiChat, "first/m", false).header("x-bifrost-fallbacks", &long);
+    assert_eq!(told(OpenAiChat, asking).await.status, 400);
+    assert_eq!(first.count(), 0);
 }
