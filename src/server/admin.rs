@@ -136,7 +136,6 @@ async fn switch_local(
     }
     gateway.mode.switch(switch.only);
     gateway.apply_mode();
-    info!(local_only = gateway.mode.is_on(), "local-only mode was switched");
     reply::json(StatusCode::OK, local_json(&gateway).to_string())
 }
 
