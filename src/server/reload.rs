@@ -60,6 +60,9 @@ impl Gateway {
         self.client_keys.store(Arc::new(keys));
         if before.registry != snapshot.registry {
             self.registry.store(registry_of(&snapshot));
+            self.registry_failed(false);
+            // Read at once, so that the log tells of one that cannot be.
+            self.roles();
         }
         self.observer.adjust_log(&snapshot.log);
         self.admission.limit(&snapshot.providers);
@@ -148,6 +151,22 @@ mod tests {
         assert!(gateway.take(Ok(load(&inputs, "# nothing"))).await.is_ok());
         assert!(!gateway.mode.is_on());
         assert_eq!(gateway.config_error(), None);
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_is_missing_is_told_at_the_start_and_after_a_reload() {
+        let home = TempDir::new().unwrap();
+        let inputs = inputs(&home);
+        let text = |name: &str| format!("registry = '{}'\n", home.path().join(name).display());
+        let gateway = start(&inputs, load(&inputs, &text("none.json"))).await;
+        // Only the first failure after a success is logged, so where one was logged this is not the first.
+        assert!(!gateway.registry_failed(true), "the start says nothing");
+        std::fs::write(home.path().join("roles.json"), "{}").unwrap();
+        gateway.take(Ok(load(&inputs, &text("roles.json")))).await.unwrap();
+        assert!(gateway.registry_failed(true), "it can be read");
+        gateway.registry_failed(false);
+        gateway.take(Ok(load(&inputs, &text("gone.json")))).await.unwrap();
+        assert!(!gateway.registry_failed(true), "the reload says nothing");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
