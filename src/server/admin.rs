@@ -21,7 +21,6 @@ use serde_json::{Value, json};
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
-use tracing::info;
 use uuid::Uuid;
 
 /// The file in the state folder that holds the token.
