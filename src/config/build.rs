@@ -128,6 +128,7 @@ pub(super) fn snapshot(
     let named_models = NamedModels::of(&classes, &aliases, &file.facts);
     Ok(Snapshot {
         path: text.map(|text| text.path.to_owned()),
+        has_text: text.is_some_and(|text| !text.text.trim().is_empty()),
         server,
         local: Local { only, on_cloud_model: file.local.on_cloud_model.unwrap_or_default(), keep_warm },
         providers: providers.into_iter().filter_map(|(_, provider)| provider).map(Arc::new).collect(),

@@ -166,6 +166,11 @@ pub(super) fn url(path: &[&str], text: &str, secret: &str, findings: &mut Findin
             format!("a key does not belong into the URL; use `{secret}`")
         }
         url if url.query().is_some() || url.fragment().is_some() => "cannot have a `?` or `#` in it".to_owned(),
+        // The connector of this machine speaks no TLS, so no request would ever come through.
+        url if url.scheme() == "https" && is_loopback(url.as_str()) => {
+            "a server on this machine is asked without TLS; write `http://` and the port it serves without TLS"
+                .to_owned()
+        }
         _ => return Some(url),
     };
     findings.wrong(path, wrong);

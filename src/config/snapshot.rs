@@ -14,6 +14,8 @@ use std::time::Duration;
 pub struct Snapshot {
     /// The file it was read from; `None` when there is none.
     pub path: Option<PathBuf>,
+    /// That file has something in it.
+    pub has_text: bool,
     /// The listener.
     pub server: Server,
     /// Local-only mode and the local server.

@@ -21,7 +21,6 @@ use serde_json::{Value, json};
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
-use tracing::info;
 use uuid::Uuid;
 
 /// The file in the state folder that holds the token.
@@ -136,7 +135,6 @@ async fn switch_local(
     }
     gateway.mode.switch(switch.only);
     gateway.apply_mode();
-    info!(local_only = gateway.mode.is_on(), "local-only mode was switched");
     reply::json(StatusCode::OK, local_json(&gateway).to_string())
 }
 

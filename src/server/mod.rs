@@ -181,7 +181,7 @@ impl Gateway {
         let directory = Directory::load(&inputs.paths, &snapshot, mode.is_on());
         let bound = snapshot.server.hosts.clone();
         let supervision = Supervision::new(Surroundings::new(&inputs.environment, &inputs.paths));
-        Ok(Self {
+        let gateway = Self {
             inputs,
             loaded: ArcSwap::from_pointee(Loaded::new(snapshot)),
             config_error: ArcSwapOption::empty(),
@@ -200,7 +200,10 @@ impl Gateway {
             bound,
             applying: Mutex::new(()),
             applied: Notify::new(),
-        })
+        };
+        // Read at once, so that the log tells of one that cannot be.
+        gateway.roles();
+        Ok(gateway)
     }
 
     /// The configuration now, with its keys; a request takes it once.

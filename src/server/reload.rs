@@ -6,7 +6,7 @@ use crate::observe::Event;
 use crate::secret::Secret;
 use std::sync::{Arc, PoisonError};
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{info, warn};
 
 impl Gateway {
     /// Follows the file.
@@ -60,6 +60,9 @@ impl Gateway {
         self.client_keys.store(Arc::new(keys));
         if before.registry != snapshot.registry {
             self.registry.store(registry_of(&snapshot));
+            self.registry_failed(false);
+            // Read at once, so that the log tells of one that cannot be.
+            self.roles();
         }
         self.observer.adjust_log(&snapshot.log);
         self.admission.limit(&snapshot.providers);
@@ -72,6 +75,13 @@ impl Gateway {
 
     /// Finds the keys that clients must show from now on.
     async fn check(&self, snapshot: Snapshot) -> Result<(Snapshot, Vec<Secret>), String> {
+        let before = self.snapshot();
+        // An editor may take the file away for a moment, and local-only mode must not go with it.
+        if let Some(path) = before.path.as_ref().filter(|_| before.has_text && !snapshot.has_text) {
+            let what = if snapshot.path.is_some() { "the file is empty" } else { "the file is gone" };
+            let path = snapshot.path.as_ref().unwrap_or(path).display();
+            return Err(format!("{path}: {what}; the last good configuration stays. Restart if that is meant"));
+        }
         let keys = resolve_client_keys(&snapshot)
             .await
             .map_err(|error| format!("a key of [server] api_keys could not be had: {error}"))?;
@@ -86,7 +96,9 @@ impl Gateway {
     pub fn apply_mode(&self) {
         let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let on = self.mode.is_on();
-        self.clients.set_local_only(on);
+        if self.clients.set_local_only(on) {
+            info!("local-only mode is {} from now on", if on { "on" } else { "off" });
+        }
         self.observer.set_local_only(on);
         self.directory.activate(&self.snapshot(), on);
         self.applied.notify_one();
@@ -115,11 +127,46 @@ mod tests {
         let load = |text: &str| load(&inputs, text);
         let gateway = start(&inputs, load(text)).await;
         // Without `host` the file is right by itself; the sockets of this process are still open to others.
-        let refused = gateway.take(Ok(load(""))).await;
+        let refused = gateway.take(Ok(load("# nothing"))).await;
         assert!(refused.is_err_and(|message| message.contains("api_keys")));
         assert_eq!(gateway.client_keys().len(), 1);
         assert!(gateway.take(Ok(load(&text.replace("0.0.0.0", "127.0.0.1")))).await.is_ok());
         assert_eq!(gateway.client_keys().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_gone_or_emptied_does_not_end_local_only_mode() {
+        let home = TempDir::new().unwrap();
+        let inputs = inputs(&home);
+        let text = "localOnlyMode = true\n[server]\nport = 1001\n";
+        let gateway = start(&inputs, load(&inputs, text)).await;
+        for file in [None, Some(""), Some(" \n")] {
+            let file = file.map(|text| (std::path::Path::new("bifrost.toml"), text));
+            let refused = gateway.take(Snapshot::of_text(&inputs, file)).await;
+            assert!(refused.is_err_and(|message| message.contains("last good")), "{file:?}");
+            assert!(gateway.mode.is_on() && gateway.snapshot().server.port == 1001, "{file:?}");
+            assert!(gateway.config_error().is_some());
+        }
+        // Comments are somebody's word.
+        assert!(gateway.take(Ok(load(&inputs, "# nothing"))).await.is_ok());
+        assert!(!gateway.mode.is_on());
+        assert_eq!(gateway.config_error(), None);
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_is_missing_is_told_at_the_start_and_after_a_reload() {
+        let home = TempDir::new().unwrap();
+        let inputs = inputs(&home);
+        let text = |name: &str| format!("registry = '{}'\n", home.path().join(name).display());
+        let gateway = start(&inputs, load(&inputs, &text("none.json"))).await;
+        // Only the first failure after a success is logged, so where one was logged this is not the first.
+        assert!(!gateway.registry_failed(true), "the start says nothing");
+        std::fs::write(home.path().join("roles.json"), "{}").unwrap();
+        gateway.take(Ok(load(&inputs, &text("roles.json")))).await.unwrap();
+        assert!(gateway.registry_failed(true), "it can be read");
+        gateway.registry_failed(false);
+        gateway.take(Ok(load(&inputs, &text("gone.json")))).await.unwrap();
+        assert!(!gateway.registry_failed(true), "the reload says nothing");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -93,8 +93,10 @@ impl Clients {
     }
 
     /// Switches local-only mode. On: the cloud client is dropped with its connections and what runs through it ends.
-    pub fn set_local_only(&self, on: bool) {
+    /// True when it was the other way before.
+    pub fn set_local_only(&self, on: bool) -> bool {
         let mut cloud = self.cloud.write().unwrap_or_else(PoisonError::into_inner);
+        let changes = cloud.is_some() == on;
         if on {
             if let Some(cloud) = cloud.take() {
                 cloud.revoked.cancel();
@@ -102,6 +104,7 @@ impl Clients {
         } else {
             cloud.get_or_insert_default();
         }
+        changes
     }
 }
 
@@ -164,12 +167,12 @@ mod tests {
         let before = cloud(&clients, false).unwrap();
         assert!(!is_revoked(&before));
         assert!(matches!(cloud(&clients, true), Err(LocalUrlError::NotLocal(_))));
-        clients.set_local_only(true);
+        assert!(clients.set_local_only(true) && !clients.set_local_only(true));
         assert!(is_revoked(&before));
         assert!(matches!(cloud(&clients, false), Err(LocalUrlError::NotLocal(_))));
         let local = clients.origin(&Uri::from_static("http://127.0.0.1:1/"), true).unwrap();
         assert!(local.revoked().is_none());
-        clients.set_local_only(false);
+        assert!(clients.set_local_only(false) && !clients.set_local_only(false));
         assert!(!is_revoked(&cloud(&clients, false).unwrap()));
     }
 

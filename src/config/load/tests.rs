@@ -127,6 +127,10 @@ fn what_is_wrong_in_itself_is_said_at_its_place() {
             "[providers.mlx-local]\nbase_url = 'http://192.168.1.7:11434'",
             "2:1: providers.mlx-local.base_url: a local provider needs a loopback address",
         ),
+        (
+            "[providers.mine]\nbase_url = 'https://localhost:8443'",
+            "2:1: providers.mine.base_url: a server on this machine is asked without TLS; write `http://`",
+        ),
         ("[providers.mlx-local]\nkind = 'vendor'", "2:1: providers.mlx-local.kind: is always `local`"),
         (
             "[providers.mine]\nbase_url = 'http://mac.local:1'\nkind = 'local'",
