@@ -27,6 +27,7 @@ mod fault_cases {
     mod overhead;
     mod refusals;
     mod retries;
+    mod stopping;
     mod streams;
     mod throttling;
     mod trail;

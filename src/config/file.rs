@@ -80,7 +80,8 @@ pub struct ServerTable {
     pub header_timeout: Option<Span>,
     /// Time for a client to send the request body. Default: 60 s.
     pub body_timeout: Option<Span>,
-    /// Time from SIGTERM to the end of what still runs. Default: 0.8 s.
+    /// Time from SIGTERM to the end of what still runs. What is not done by then is told so within 0.1 s more: a stream by
+    /// its last event, who still waits by a 503 (`gateway_stopped`) with `Retry-After`. Default: 0.8 s.
     pub shutdown_grace: Option<Span>,
 }
 

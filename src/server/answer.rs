@@ -5,11 +5,11 @@ use super::exchange::Exchange;
 use super::failover::first_answer;
 use super::relay::Relay;
 use super::{Gateway, body, reply};
-use crate::chat::{ChatError, DialectId, Event, Losses};
+use crate::chat::{ChatError, DialectId, ErrorKind, Event, Losses};
 use crate::dialect::{self, StreamEncoder, UrlHints};
 use crate::observe::{ExchangeRecord, OpenStream, Operation, QueueRecord, trail};
 use crate::route::Plan;
-use crate::upstream::{Alarm, Failure};
+use crate::upstream::{Alarm, Failure, Outcome};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -28,6 +28,9 @@ const HOLD: Duration = Duration::from_secs(10);
 /// A waiting client gets a sign of life this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// Who was cut off by the end of the process finds it again after so long, where something starts it again.
+const BACK_AFTER: Duration = Duration::from_secs(2);
+
 /// Answers a request of `ingress`.
 pub async fn answer(
     gateway: Arc<Gateway>,
@@ -41,9 +44,20 @@ pub async fn answer(
     let mut exchange = Exchange::begin(gateway, ingress, operation, &parts.headers, hints);
     drop(parts);
     exchange.json_array = json_array;
-    let body = exchange.away(pin!(body::read(incoming, &exchange.snapshot.server))).await;
+    let body = {
+        let reading = pin!(body::read(incoming, &exchange.snapshot.server));
+        tokio::select! {
+            biased;
+            body = exchange.away(reading) => body,
+            () = exchange.gateway.stopped() => Err(gateway_stopped()),
+        }
+    };
     let planned = match body.and_then(|body| exchange.read(body)) {
-        Ok(()) => exchange.gateway.plan(&exchange).await,
+        Ok(()) => tokio::select! {
+            biased;
+            planned = exchange.gateway.plan(&exchange) => planned,
+            () = exchange.gateway.stopped() => Err(gateway_stopped()),
+        },
         Err(error) => Err(error),
     };
     match planned {
@@ -112,7 +126,11 @@ type Trying = Pin<Box<dyn Future<Output = Result<Live, Failure>> + Send>>;
 
 async fn respond(exchange: Arc<Exchange>, plan: Plan) -> Response {
     if !exchange.stream {
-        let done = first_answer(Arc::clone(&exchange), plan).await;
+        let done = tokio::select! {
+            biased;
+            done = first_answer(Arc::clone(&exchange), plan) => done,
+            () = exchange.gateway.stopped() => Err(cut_off()),
+        };
         return settled(&exchange, done);
     }
     let mut trying: Trying = Box::pin(first_answer(Arc::clone(&exchange), plan));
@@ -120,8 +138,24 @@ async fn respond(exchange: Arc<Exchange>, plan: Plan) -> Response {
     tokio::select! {
         biased;
         done = &mut trying => settled(&exchange, done),
+        () = exchange.gateway.stopped() => {
+            // The attempt that is under way is written down before it is told.
+            drop(trying);
+            refuse(&exchange, &cut_off())
+        }
         () = poll_fn(|cx| alarm.poll(cx, held_until)) => pending(exchange, trying),
     }
+}
+
+fn cut_off() -> Failure {
+    Failure::new(Outcome::Cancelled, gateway_stopped())
+}
+
+fn gateway_stopped() -> ChatError {
+    let message = "Bifrost is stopping, and the answer was not complete when its time to finish (`[server] shutdown_grace`) was over. Ask again in a moment.";
+    let mut error = ChatError::new(ErrorKind::Unavailable, message).with_code("gateway_stopped");
+    error.retry_after = Some(BACK_AFTER);
+    error
 }
 
 /// The answer, or the failure, is known before the headers are sent.
@@ -217,6 +251,14 @@ impl Delivery {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        // First, or a provider that always has more to say would not be ended.
+        if self.exchange.gateway.is_stopped() {
+            match &mut self.source {
+                Source::Trying(_) => return Poll::Ready(Some(self.fail(&gateway_stopped()))),
+                Source::Relay(relay) => relay.break_off(cut_off()),
+                Source::Ended => {}
+            }
+        }
         loop {
             match &mut self.source {
                 Source::Ended => return Poll::Ready(None),
@@ -281,6 +323,10 @@ impl Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
+        // Who reads too slowly to come to the last word has not left.
+        if self.exchange.gateway.is_stopped() && !matches!(self.source, Source::Ended) {
+            self.exchange.failed(&gateway_stopped(), StatusCode::OK.as_u16());
+        }
         let mut record = self.exchange.record();
         record.bytes_out = record.bytes_out.max(self.bytes);
         // The client left: what was used until then was used.

@@ -24,6 +24,10 @@ use tracing::{debug, warn};
 /// How long the listener rests when the system has no file descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
+/// So long is left for the last words of what the grace cuts off. With the default grace launchd, which kills after 1 s,
+/// still waits for them.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// The sockets, bound.
 #[derive(Debug)]
 pub struct Listeners(Vec<TcpListener>);
@@ -75,7 +79,7 @@ impl Listeners {
         self.0.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// Serves until `stop` ends, then lets what runs finish for the grace and returns.
+    /// Serves until `stop` ends, then lets what runs finish for the grace, tells the rest that it ends and returns.
     pub async fn serve(self, routes: Routes, server: &Server, stop: impl Future<Output = ()>) {
         let header_timeout = server.header_timeout;
         let mut http = http1::Builder::new();
@@ -86,10 +90,10 @@ impl Listeners {
         let routes = Arc::new(routes);
         let places = Arc::new(Semaphore::new(server.max_connections));
         let connections = Arc::new(Mutex::new(JoinSet::new()));
-        let stopping = CancellationToken::new();
+        let end = End::default();
         let mut accepting = JoinSet::new();
         for listener in self.0 {
-            let (http, routes, stopping) = (http.clone(), Arc::clone(&routes), stopping.clone());
+            let (http, routes, end) = (http.clone(), Arc::clone(&routes), end.clone());
             let (places, connections) = (Arc::clone(&places), Arc::clone(&connections));
             accepting.spawn(async move {
                 loop {
@@ -97,7 +101,7 @@ impl Listeners {
                     // Only who has come takes a place; beyond the limit one waits here, the others in the system's backlog.
                     let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
                     let timer = HeaderTimer::new(header_timeout, Arc::clone(&places));
-                    let connection = converse(http.clone(), timer, Arc::clone(&routes), stream, stopping.clone());
+                    let connection = converse(http.clone(), timer, Arc::clone(&routes), stream, end.clone());
                     let mut connections = connections.lock().unwrap_or_else(PoisonError::into_inner);
                     connections.spawn(async move {
                         connection.await;
@@ -110,26 +114,39 @@ impl Listeners {
         }
         stop.await;
         accepting.shutdown().await;
-        stopping.cancel();
+        end.begun.cancel();
         // Nobody adds to them any more.
         let mut connections = std::mem::take(&mut *connections.lock().unwrap_or_else(PoisonError::into_inner));
-        let finished = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(server.shutdown_grace, finished).await.is_err() {
-            warn!("some exchanges did not finish within the grace and were ended");
+        if finish(&mut connections, server.shutdown_grace).await {
+            return;
+        }
+        warn!("some exchanges did not finish within the grace and were ended");
+        routes.gateway().stop();
+        end.grace_over.cancel();
+        if !finish(&mut connections, LAST_WORDS).await {
             // The log is there to hear of each end.
             connections.shutdown().await;
         }
     }
 }
 
+/// The end of the process, as each connection hears of it.
+#[derive(Clone, Default)]
+struct End {
+    /// Only what runs is finished.
+    begun: CancellationToken,
+    /// Nothing more is waited for. The gateway knows it before the connections do.
+    grace_over: CancellationToken,
+}
+
+/// True when all `connections` ended within `limit`.
+async fn finish(connections: &mut JoinSet<()>, limit: Duration) -> bool {
+    let finished = async { while connections.join_next().await.is_some() {} };
+    tokio::time::timeout(limit, finished).await.is_ok()
+}
+
 /// One connection, until it ends; when the gateway stops, until the end of the exchange that is under way.
-async fn converse(
-    mut http: http1::Builder,
-    timer: HeaderTimer,
-    routes: Arc<Routes>,
-    stream: TcpStream,
-    stopping: CancellationToken,
-) {
+async fn converse(mut http: http1::Builder, timer: HeaderTimer, routes: Arc<Routes>, stream: TcpStream, end: End) {
     let answer = service_fn(move |request| {
         let routes = Arc::clone(&routes);
         async move { Ok::<_, Infallible>(gate::pass(&routes, request).await) }
@@ -139,9 +156,14 @@ async fn converse(
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
-        () = stopping.cancelled() => {
+        () = end.begun.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => ended,
+                // Woken, its exchange looks at the gateway and says its last word.
+                () = end.grace_over.cancelled() => connection.await,
+            }
         }
     };
     if let Err(error) = ended {

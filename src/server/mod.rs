@@ -57,10 +57,11 @@ use keys::KeyPools;
 use listener::Listeners;
 use serde_json::{Value, json};
 use signatures::SignatureMemory;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Instant;
 use supervision::{Report, Supervision};
 use surroundings::Surroundings;
@@ -98,6 +99,8 @@ pub struct Gateway {
     applying: Mutex<()>,
     /// Tells that it was applied, or another configuration.
     applied: Notify,
+    /// The grace of the end is over: who still waits is told so.
+    stopped: AtomicBool,
 }
 
 /// One load of the configuration. A key is known by its place in the list of its provider, so that the two belong together.
@@ -200,6 +203,7 @@ impl Gateway {
             bound,
             applying: Mutex::new(()),
             applied: Notify::new(),
+            stopped: AtomicBool::new(false),
         };
         // Read at once, so that the log tells of one that cannot be.
         gateway.roles();
@@ -214,6 +218,22 @@ impl Gateway {
     /// The configuration now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.loaded.load().snapshot)
+    }
+
+    /// Ends what still runs, at its next turn; the listener gives every connection one.
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// True once what still runs is to end.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Waits for that. It is looked at with each turn of the connection and has no waker of its own, which would be a lock
+    /// for each request.
+    pub async fn stopped(&self) {
+        poll_fn(|_| if self.is_stopped() { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
     /// Why the file as it stands now is not in force; `None` when it is.

@@ -235,11 +235,8 @@ impl Relay {
                 }
                 Poll::Ready(Ok(None)) => self.end(None),
                 Poll::Ready(Err(failure)) if failure.outcome == Outcome::Cancelled => self.cut(failure),
-                // Nothing is missing from an answer that has said why it ended.
-                Poll::Ready(Err(failure)) => {
-                    self.seen.was_cut = matches!(failure.outcome, Outcome::Timeout(_));
-                    self.end(Some(failure));
-                }
+                Poll::Ready(Err(failure)) if matches!(failure.outcome, Outcome::Timeout(_)) => self.break_off(failure),
+                Poll::Ready(Err(failure)) => self.end(Some(failure)),
                 Poll::Pending if self.ready.len() == 0 => return Poll::Pending,
                 Poll::Pending => break,
             }
@@ -264,6 +261,14 @@ impl Relay {
                 place.broken_off();
             }
         });
+    }
+
+    /// Ends the stream where it is. Nothing is missing from an answer that has said why it ended.
+    pub fn break_off(&mut self, failure: Failure) {
+        if !self.ended {
+            self.seen.was_cut = true;
+            self.end(Some(failure));
+        }
     }
 
     /// A sign of life in the client's dialect, to be sent between two pieces.

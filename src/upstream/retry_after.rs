@@ -2,7 +2,8 @@
 //!
 //! `retry-after`: RFC 9110, seconds (Anthropic and others with a fraction) or a date; `retry-after-ms`: OpenAI and Azure;
 //! `x-ratelimit-reset-requests`, `-tokens`: OpenAI (`1s`, `6m0s`, `120ms`), Groq, others bare seconds; `x-ratelimit-reset`:
-//! OpenRouter (Unix milliseconds); `anthropic-ratelimit-*-reset`: Anthropic (RFC 3339).
+//! OpenRouter (Unix milliseconds); `anthropic-ratelimit-*-reset`: Anthropic (RFC 3339; of a subscription's windows, as
+//! `unified-5h`, Unix seconds, with `-status` where others have `-remaining`).
 
 use crate::wire::timestamp;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -31,29 +32,46 @@ pub fn is_readable(name: &HeaderName, value: &HeaderValue) -> bool {
     retry_after(&alone, SystemTime::now()).is_some()
 }
 
-/// When the limit that was hit is lifted, by the headers of a 429: the latest reset of what has nothing remaining, or, where
-/// none says so, of all.
+/// When the limit that was hit is lifted, by the headers of a 429: the latest reset of what is used up, or, where none says
+/// so, of all that may be.
 pub fn limit_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let mut of_used_up = None;
     let mut of_any = None;
     for (name, value) in headers {
-        let (Some(remaining), Ok(text)) = (remaining_of(name.as_str()), value.to_str()) else { continue };
+        let (Some(left), Ok(text)) = (left_of(name.as_str(), headers), value.to_str()) else { continue };
         let Some(reset) = reset(text.trim(), now) else { continue };
-        of_any = of_any.max(Some(reset));
-        if headers.get(remaining).is_some_and(|remaining| remaining == "0") {
-            of_used_up = of_used_up.max(Some(reset));
+        match left {
+            Left::Nothing => of_used_up = of_used_up.max(Some(reset)),
+            Left::Unknown => of_any = of_any.max(Some(reset)),
+            Left::Enough => {}
         }
     }
     of_used_up.or(of_any)
 }
 
-/// The header that tells what remains of the limit whose reset `name` tells; `None` for other headers.
-fn remaining_of(name: &str) -> Option<String> {
+/// What is left of a limit, by the headers beside its reset.
+enum Left {
+    Nothing,
+    Enough,
+    /// Too little for this request, or nobody says.
+    Unknown,
+}
+
+/// What is left of the limit whose reset the header `name` tells; `None` for other headers.
+fn left_of(name: &str, headers: &HeaderMap) -> Option<Left> {
+    let is_zero = |name: String| headers.get(name).is_some_and(|remaining| remaining == "0");
     if let Some(kind) = name.strip_prefix("x-ratelimit-reset") {
-        return Some(format!("x-ratelimit-remaining{kind}"));
+        return Some(if is_zero(format!("x-ratelimit-remaining{kind}")) { Left::Nothing } else { Left::Unknown });
     }
     let kind = name.strip_prefix("anthropic-ratelimit-")?.strip_suffix("-reset")?;
-    Some(format!("anthropic-ratelimit-{kind}-remaining"))
+    let status = headers.get(format!("anthropic-ratelimit-{kind}-status")).and_then(|status| status.to_str().ok());
+    Some(match status {
+        Some("allowed" | "allowed_warning") => Left::Enough,
+        // Most accounts have no credit beyond their windows, and are served again when the window is.
+        Some("rejected") if kind != "unified-overage" => Left::Nothing,
+        _ if is_zero(format!("anthropic-ratelimit-{kind}-remaining")) => Left::Nothing,
+        _ => Left::Unknown,
+    })
 }
 
 fn reset(text: &str, now: SystemTime) -> Option<Duration> {
@@ -169,6 +187,38 @@ mod tests {
             ("x-ratelimit-reset-tokens", "40s"),
         ]);
         assert_eq!(limit_reset(&both, UNIX_EPOCH), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_window_that_is_allowed_is_not_waited_for() {
+        for (of_hours, of_days, seconds) in [
+            ("rejected", "allowed", Some(60)),
+            ("allowed", "rejected", Some(3_600)),
+            ("rejected", "allowed_warning", Some(60)),
+            ("rejected", "a new word", Some(60)),
+            // Another limit was hit, and nobody says which.
+            ("allowed", "allowed", None),
+        ] {
+            let windows = headers(&[
+                ("anthropic-ratelimit-unified-5h-status", of_hours),
+                ("anthropic-ratelimit-unified-5h-reset", "1787150101"),
+                ("anthropic-ratelimit-unified-7d-status", of_days),
+                ("anthropic-ratelimit-unified-7d-reset", "1787153641"),
+            ]);
+            let found = limit_reset(&windows, UNIX_EPOCH + LATER);
+            assert_eq!(found, seconds.map(Duration::from_secs), "{of_hours}, {of_days}");
+        }
+    }
+
+    #[test]
+    fn credit_beyond_the_windows_is_not_waited_for_when_a_window_says_when() {
+        let both = headers(&[
+            ("anthropic-ratelimit-unified-5h-status", "rejected"),
+            ("anthropic-ratelimit-unified-5h-reset", "1787150101"),
+            ("anthropic-ratelimit-unified-overage-status", "rejected"),
+            ("anthropic-ratelimit-unified-overage-reset", "1787153641"),
+        ]);
+        assert_eq!(limit_reset(&both, UNIX_EPOCH + LATER), Some(Duration::from_secs(60)));
     }
 
     proptest! {

@@ -78,7 +78,11 @@ pub async fn ask(gateway: &Gateway, dialect: DialectId, model: &str, stream: boo
 /// Sends a request, and reads its answer to the end.
 pub async fn told(dialect: DialectId, request: RequestBuilder) -> Told {
     let began = Instant::now();
-    let mut answer = request.send().await.expect("the gateway answers");
+    heard(dialect, request.send().await.expect("the gateway answers"), began).await
+}
+
+/// Reads an answer to the end whose head has come. `began`: when it was asked for.
+pub async fn heard(dialect: DialectId, mut answer: reqwest::Response, began: Instant) -> Told {
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
     let mut body = BytesMut::new();
     let whole = loop {
