@@ -285,6 +285,14 @@ fn every_answer_comes_back_from_its_own_dialect() {
     }
 }
 
+/// Google's values for calls that no model of its made, as they are documented and in base64.
+const STAND_INS: [&str; 4] = [
+    "skip_thought_signature_validator",
+    "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I=",
+    "context_engineering_is_the_way_to_go",
+    "Y29udGV4dF9lbmdpbmVlcmluZ19pc190aGVfd2F5X3RvX2dv",
+];
+
 #[test]
 fn every_request_is_kept() {
     for recording in recordings() {
@@ -300,7 +308,10 @@ fn every_request_is_kept() {
         let written = Gemini.write_request(&request, &Profile::FULL, &mut losses);
         let again = Gemini.parse_request(&written, &url).unwrap_or_else(|error| panic!("{id}: {error}"));
         assert_eq!(again, request, "{id}");
-        assert!(losses.is_empty(), "{id}: {losses}");
+        // What only stands for a proof is none, and something must stand for it again.
+        let stands_in = STAND_INS.iter().any(|value| original.to_string().contains(value));
+        let is_told = losses.to_string() == "tool_call.signature=approximated";
+        assert!(losses.is_empty() || (stands_in && is_told), "{id}: {losses}");
         let rewritten: Value = serde_json::from_slice(&written).unwrap();
         for (name, value) in original.as_object().unwrap() {
             // The model stands in the URL.

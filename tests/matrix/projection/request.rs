@@ -146,7 +146,10 @@ fn coarse(reasoning: &Reasoning) -> Reasoning {
     let asked = reasoning.effort.or(reasoning.budget_tokens.map(Effort::from_budget)).unwrap_or(Effort::Medium);
     match reasoning.mode {
         ReasoningMode::Off => Reasoning { mode: ReasoningMode::Off, ..Reasoning::default() },
-        _ => Reasoning { effort: Some(asked.clamp(Effort::Low, Effort::High)), ..Reasoning::default() },
+        ReasoningMode::Unsaid => Reasoning { mode: ReasoningMode::Unsaid, ..Reasoning::default() },
+        ReasoningMode::On | ReasoningMode::Adaptive => {
+            Reasoning { effort: Some(asked.clamp(Effort::Low, Effort::High)), ..Reasoning::default() }
+        }
     }
 }
 
@@ -283,7 +286,8 @@ fn projections(dialect: DialectId) -> &'static [Projection] {
     }
 }
 
-const OPENAI_CHAT: [Projection; 3] = [
+const OPENAI_CHAT: [Projection; 4] = [
+    UNSAID_EFFORT,
     Projection {
         field: "document",
         reason: "a document of plain text is text like any other",
@@ -323,6 +327,12 @@ const OPENAI_CHAT: [Projection; 3] = [
 
 /// What Google's documentation gives to be sent in place of a signature that nobody has.
 const SKIP_VALIDATION: &str = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I=";
+
+const UNSAID_EFFORT: Projection = Projection {
+    field: "reasoning.effort",
+    reason: "an effort for the answer as a whole (Anthropic's) would switch reasoning on where it is asked for by effort",
+    apply: |request| request.reasoning = request.reasoning.take().filter(|it| it.mode != ReasoningMode::Unsaid),
+};
 
 const ANTHROPIC: [Projection; 11] = [
     Projection {
@@ -457,7 +467,8 @@ const ANTHROPIC: [Projection; 11] = [
     },
 ];
 
-const GEMINI: [Projection; 10] = [
+const GEMINI: [Projection; 11] = [
+    UNSAID_EFFORT,
     Projection {
         field: "reasoning",
         reason: "Gemini 3 and the Pro models cannot stop thinking",
