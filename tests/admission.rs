@@ -96,18 +96,9 @@ async fn gateway(slow: &Slow, limits: &str, more: &str) -> Gateway {
     let gateway = Gateway::start(&format!(
         "[providers.there]\nbase_url = \"{url}\"\nkind = \"vendor\"\n[providers.there.limits]\n{limits}\n{more}"
     ));
-    until(|| async { admin(&gateway, "/admin/resolve?model=m").await["error"].is_null() }).await;
+    let is_known = async || gateway.admin("/admin/resolve?model=m").await["error"].is_null().then_some(());
+    gateway.eventually("its models are known", is_known).await;
     gateway
-}
-
-/// Waits until something holds.
-async fn until<F: Future<Output = bool>>(holds: impl Fn() -> F) {
-    in_time(async {
-        while !holds().await {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }
 
 fn words(model: &str, words: &str) -> Value {
@@ -147,7 +138,7 @@ async fn answer(asking: JoinHandle<Answer>) -> Answer {
 }
 
 async fn metrics(gateway: &Gateway) -> String {
-    gateway.get("/metrics").send().await.unwrap().text().await.unwrap()
+    gateway.text("/metrics").await
 }
 
 /// The sum of a metric's series.
@@ -158,28 +149,13 @@ fn sum(text: &str, series: &str) -> f64 {
 
 /// Waits until so many requests wait in queues.
 async fn waiting(gateway: &Gateway, number: u64) {
-    until(|| async { sum(&metrics(gateway).await, "bifrost_queue_depth{") == number as f64 }).await;
-}
-
-async fn admin(gateway: &Gateway, path: &str) -> Value {
-    let token = std::fs::read_to_string(gateway.file("state/bifrost/admin-token")).unwrap();
-    let answer = gateway.get(path).header("authorization", format!("Bearer {token}")).send().await.unwrap();
-    serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+    let waiting = async || (sum(&metrics(gateway).await, "bifrost_queue_depth{") == number as f64).then_some(());
+    gateway.eventually("so many wait", waiting).await;
 }
 
 /// What is known of a finished exchange.
 async fn record(gateway: &Gateway, answer: &Answer) -> Value {
-    let path = format!("/admin/exchanges/{}", answer.header("x-request-id").unwrap());
-    in_time(async {
-        loop {
-            let record = admin(gateway, &path).await;
-            if record["id"].is_string() {
-                return record;
-            }
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
+    gateway.recorded(answer.header("x-request-id").unwrap()).await
 }
 
 const BATCH: &[(&str, &str)] = &[("x-bifrost-priority", "batch")];
@@ -244,7 +220,7 @@ async fn a_wait_is_told_in_the_record_the_metrics_and_the_status() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
-    let queues = &admin(&gateway, "/admin/status").await["queues"];
+    let queues = &gateway.admin("/admin/status").await["queues"];
     let waits = json!({"interactive": 0, "batch": 1});
     assert_eq!(*queues, json!([{"provider": "there", "model": "m", "limit": 1, "in_flight": 1, "waiting": waits}]));
     let (_, shown, _) = gateway.run(&["status"]);
@@ -271,7 +247,7 @@ async fn a_wait_is_told_in_the_record_the_metrics_and_the_status() {
     let series = r#"bifrost_queue_wait_seconds_count{provider="there",priority="batch",end="admitted"}"#;
     assert_eq!(sum(&text, series), 1.0, "{text}");
     assert_eq!(sum(&text, "bifrost_target_in_flight{"), 0.0);
-    assert_eq!(admin(&gateway, "/admin/status").await["queues"], json!([]));
+    assert_eq!(gateway.admin("/admin/status").await["queues"], json!([]));
 }
 
 #[tokio::test]
@@ -302,7 +278,7 @@ async fn a_full_queue_is_a_429_in_the_clients_dialect() {
     slow.next().await.answer();
     assert_eq!((answer(first).await.status, answer(second).await.status), (200, 200));
     let operations = || async { sum(&metrics(&gateway).await, "gen_ai_client_operation_duration_seconds_count") };
-    until(|| async { operations().await >= 2.0 }).await;
+    gateway.eventually("both are counted", async || (operations().await >= 2.0).then_some(())).await;
     assert!(operations().await < 3.0, "who found no place was no operation of a model");
 }
 
@@ -349,7 +325,11 @@ async fn with_another(slow: &Slow, class: &str) -> (Gateway, Upstream) {
         other.url()
     );
     let gateway = gateway(slow, "in_flight = 1\nqueue = 1", &more).await;
-    until(|| async { admin(&gateway, "/admin/resolve?model=c").await["targets"].as_array().unwrap().len() == 2 }).await;
+    let has_both = async || {
+        let plan = gateway.admin("/admin/resolve?model=c").await;
+        (plan["targets"].as_array().unwrap().len() == 2).then_some(())
+    };
+    gateway.eventually("both models are known", has_both).await;
     (gateway, other)
 }
 
@@ -541,7 +521,9 @@ async fn limits_that_change_hold_at_once_for_those_who_wait_too() {
     let (code, _, errors) = gateway.run(&["config", "check"]);
     assert_eq!(code, Some(0), "{errors}");
     let reloads = r#"bifrost_config_reload_total{result="ok"}"#;
-    until(|| async { sum(&metrics(&gateway).await, reloads) >= 1.0 }).await;
+    gateway
+        .eventually("it is read again", async || (sum(&metrics(&gateway).await, reloads) >= 1.0).then_some(()))
+        .await;
     let one = slow.next().await;
     assert_eq!(one.what, "m: second", "it waits for nobody now");
     let third = ask(&gateway, "there/m", "third", &[]);
@@ -558,7 +540,8 @@ async fn local_gateway(slow: &Slow, limits: &str) -> Gateway {
     let url = slow.upstream.url();
     let gateway =
         Gateway::start(&format!("[providers.mlx-local]\nbase_url = \"{url}\"\n[providers.mlx-local.limits]\n{limits}"));
-    until(|| async { admin(&gateway, "/admin/status").await["local"]["server"]["models"].is_array() }).await;
+    let is_seen = async || gateway.admin("/admin/status").await["local"]["server"]["models"].is_array().then_some(());
+    gateway.eventually("the local server is seen", is_seen).await;
     gateway
 }
 
@@ -665,7 +648,7 @@ async fn an_alias_of_llama_swap_is_its_model_and_does_not_wait_for_itself() {
         held.push(slow.next().await);
         assert_eq!(held.last().unwrap().what, what, "the name stays what was asked");
     }
-    let queues = &admin(&gateway, "/admin/status").await["queues"];
+    let queues = &gateway.admin("/admin/status").await["queues"];
     assert_eq!((&queues[0]["model"], &queues[0]["in_flight"], &queues[1]), (&json!("m"), &json!(3), &Value::Null));
     asking.push(ask(&gateway, "second", "4", &[]));
     waiting(&gateway, 1).await;

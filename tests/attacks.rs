@@ -53,13 +53,6 @@ fn raw(gateway: &Gateway, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// An admin question, with the token that the gateway wrote.
-async fn admin(gateway: &Gateway, path: &str) -> Value {
-    let token = std::fs::read_to_string(gateway.file("state/bifrost/admin-token")).unwrap();
-    let answer = gateway.get(path).header("authorization", format!("Bearer {token}")).send().await.unwrap();
-    serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
-}
-
 #[test]
 fn what_the_gateway_keeps_is_its_owners_only() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -175,7 +168,7 @@ async fn a_refusal_hands_on_the_providers_limits_and_its_id() {
         assert_eq!(answer.headers().get_all("retry-after").iter().collect::<Vec<_>>(), ["7"], "{path}");
         assert_eq!(answer.headers()["x-ratelimit-remaining-requests"], "0", "{path}");
         assert_eq!(answer.headers()["x-bifrost-upstream-request-id"], "up-1", "{path}");
-        assert_eq!(admin(&gateway, "/admin/exchanges/limits").await["upstream_request_id"], "up-1");
+        assert_eq!(gateway.admin("/admin/exchanges/limits").await["upstream_request_id"], "up-1");
     }
 }
 
@@ -196,7 +189,7 @@ async fn a_key_that_the_provider_quotes_is_not_handed_on() {
         let body = answer.text().await.unwrap();
         assert!(!body.contains(SECRET) && body.contains("Incorrect API key"), "{path}: {body}");
     }
-    let exchanges = admin(&gateway, "/admin/exchanges").await.to_string();
+    let exchanges = gateway.admin("/admin/exchanges").await.to_string();
     assert!(!exchanges.contains(SECRET) && exchanges.contains("Incorrect API key"), "{exchanges}");
 }
 
@@ -219,7 +212,7 @@ async fn a_clients_own_key_that_the_provider_quotes_is_not_handed_on_however_its
         assert_eq!(answer.status(), 401, "{scheme}");
         let body = answer.text().await.unwrap();
         assert!(!body.contains(SECRET) && body.contains("Incorrect API key"), "{scheme}: {body}");
-        let token = std::fs::read_to_string(gateway.file("state/bifrost/admin-token")).unwrap();
+        let token = gateway.admin_token();
         let asked = gateway.get("/admin/exchanges").header("authorization", format!("{scheme} {token}"));
         let exchanges = asked.send().await.unwrap().text().await.unwrap();
         assert!(!exchanges.contains(SECRET) && exchanges.contains("Incorrect API key"), "{scheme}: {exchanges}");
@@ -255,14 +248,7 @@ async fn a_call_whose_client_left_is_told_as_cancelled() {
     let asked = tokio::spawn(gateway.post("/v1/chat/completions", &hello()).header("x-request-id", "left").send());
     upstream.next("POST").await;
     asked.abort();
-    let began = Instant::now();
-    let record = loop {
-        let record = admin(&gateway, "/admin/exchanges/left").await;
-        if record["id"] == "left" {
-            break record;
-        }
-        assert!(began.elapsed() < PATIENCE, "the exchange never ends");
-    };
+    let record = gateway.recorded("left").await;
     drop(release);
     assert_eq!(record["cancelled"], true);
     let attempt = &record["attempts"][0];
@@ -356,9 +342,7 @@ async fn an_error_in_bare_words_says_who_said_it() {
 /// Writes the config file and has it read; the status of the reload.
 async fn reload(gateway: &Gateway, config: &str) -> u16 {
     std::fs::write(gateway.file("bifrost.toml"), config).unwrap();
-    let token = std::fs::read_to_string(gateway.file("state/bifrost/admin-token")).unwrap();
-    let request = gateway.post("/admin/reload", &json!({})).header("authorization", format!("Bearer {token}"));
-    request.send().await.unwrap().status().as_u16()
+    gateway.reload().await
 }
 
 #[tokio::test]
@@ -433,9 +417,7 @@ async fn a_second_ctrl_c_waits_for_nobody() {
     let asked = tokio::spawn(gateway.post("/v1/chat/completions", &hello()).send());
     upstream.next("POST").await;
     gateway.signal("INT");
-    while !gateway.log().contains("interrupted: ") {
-        tokio::task::yield_now().await;
-    }
+    gateway.eventually("it is heard", async || gateway.log().contains("interrupted: ").then_some(())).await;
     gateway.signal("INT");
     let code = tokio::task::spawn_blocking(move || gateway.wait()).await.unwrap();
     drop(release);

@@ -258,7 +258,7 @@ async fn a_secret_is_in_no_output() {
     let sent = upstream.seen().into_iter().find(|seen| seen.method == "POST").unwrap();
     assert_eq!(sent.header("authorization"), format!("Bearer {secret}"));
     let (_, shown, errors) = gateway.run(&["config", "show"]);
-    let metrics = text(&gateway.get("/metrics").send().await.unwrap().bytes().await.unwrap());
+    let metrics = gateway.text("/metrics").await;
     for output in [gateway.log(), shown, errors, metrics] {
         assert!(!output.contains(secret), "{output}");
     }

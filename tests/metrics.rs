@@ -9,7 +9,7 @@ mod support {
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use support::gateway::Gateway;
-use support::upstream::{PATIENCE, Reply, Upstream};
+use support::upstream::{Reply, Upstream};
 
 /// One provider with a price and one without, both listing the model `m`; failures are retried at once. The local server is
 /// left out: one that runs on this machine would have its say in the numbers.
@@ -80,16 +80,7 @@ fn hello(model: &str) -> Value {
 /// A gateway that has the lists of both providers: only what stands there may be a label.
 async fn start(priced: &Upstream, unpriced: &Upstream) -> Gateway {
     let gateway = Gateway::start(&config(priced, unpriced));
-    let until = async {
-        loop {
-            let listed = gateway.get("/v1/models").send().await.unwrap().text().await.unwrap();
-            if ["\"priced/m\"", "\"unpriced/m\""].iter().all(|model| listed.contains(model)) {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, until).await.unwrap_or_else(|_| panic!("never listed: {}", gateway.log()));
+    gateway.lists(&["priced/m", "unpriced/m"]).await;
     gateway
 }
 
@@ -113,16 +104,11 @@ struct Metrics {
 impl Metrics {
     /// Waits until as many exchanges have ended as were begun: an exchange ends a moment after its last byte.
     async fn after(gateway: &Gateway, exchanges: f64) -> Self {
-        let until = async {
-            loop {
-                let metrics = Self::of(gateway).await;
-                if metrics.sum("bifrost_requests_total") >= exchanges {
-                    return metrics;
-                }
-                tokio::task::yield_now().await;
-            }
+        let counted = async || {
+            let metrics = Self::of(gateway).await;
+            (metrics.sum("bifrost_requests_total") >= exchanges).then_some(metrics)
         };
-        tokio::time::timeout(PATIENCE, until).await.expect("the exchanges do not end")
+        gateway.eventually("the exchanges end", counted).await
     }
 
     async fn of(gateway: &Gateway) -> Self {
@@ -260,18 +246,8 @@ async fn known_traffic_gives_known_numbers() {
     let (status, shown, _) = gateway.run(&["status"]);
     assert_eq!(status, Some(0), "{shown}");
     for part in ["cost=$0.000310", "attempts=3 retries=1", "skipped=1"] {
-        is_logged(&gateway, part).await;
+        gateway.eventually(part, async || gateway.log().contains(part).then_some(())).await;
     }
-}
-
-/// Waits for the log, which is written a moment later.
-async fn is_logged(gateway: &Gateway, part: &str) {
-    let until = async {
-        while !gateway.log().contains(part) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, until).await.unwrap_or_else(|_| panic!("never: {part}: {}", gateway.log()));
 }
 
 #[tokio::test]
@@ -364,8 +340,8 @@ async fn a_breaker_whose_rest_is_over_is_not_told_as_open_though_nobody_asked_si
     assert_eq!(ask(&gateway, &hello("failing/m")).await, 503);
     let state = "bifrost_breaker_state{model=\"m\",provider=\"failing\"}";
     assert_values(&Metrics::after(&gateway, 1.0).await, &[(state, 2.0)]);
-    let until = async { while Metrics::of(&gateway).await.value(state) != 1.0 {} };
-    tokio::time::timeout(PATIENCE, until).await.expect("it stays open for ever");
+    let is_half_open = async || (Metrics::of(&gateway).await.value(state) == 1.0).then_some(());
+    gateway.eventually("its rest is over", is_half_open).await;
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use bifrost::chat::DialectId::{self, Anthropic, Gemini, OpenAiChat};
 use bytes::Bytes;
 use fastrand::Rng;
 use reqwest::Client;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
@@ -332,18 +332,9 @@ fn open_files(process: u32) -> usize {
 
 /// The sum of a metric over its labels; 0 where nothing was counted yet.
 async fn metric(gateway: &Gateway, name: &str) -> u64 {
-    let text = gateway.get("/metrics").send().await.unwrap().text().await.unwrap();
+    let text = gateway.text("/metrics").await;
     let is_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
     text.lines().filter(is_it).map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
-}
-
-/// Asks until it holds; nothing tells when it does.
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !holds().await {
-        assert!(began.elapsed() < PATIENCE, "{what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// How often each id of ours stands in the access log.
@@ -418,19 +409,21 @@ async fn mixed_faults_forget_nobody_answer_nobody_twice_and_let_nothing_grow() {
     let (sent, left) = (Tally::of(sent), Tally::of(left));
     assert!(Tally::of(complete) > 0 && Tally::of(cut) > 0 && left > 0, "it proves nothing");
     assert_eq!(sent, soak.tally.answered() + left, "somebody was forgotten");
-    eventually("some are in flight for ever", async || {
-        metric(&gateway, "bifrost_requests_in_flight").await == 0 && metric(&gateway, "bifrost_streams_open").await == 0
-    })
-    .await;
+    let is_idle = async || {
+        let requests = metric(&gateway, "bifrost_requests_in_flight").await;
+        (requests + metric(&gateway, "bifrost_streams_open").await == 0).then_some(())
+    };
+    gateway.eventually("nobody is in flight", is_idle).await;
     assert_eq!(gateway.get("/health").send().await.unwrap().status(), 200);
 
     // One record of each: by the counter, in the log, and among the newest that the admin API keeps.
     assert_eq!(metric(&gateway, "bifrost_log_dropped_total").await, 0, "the log is not whole");
     let counted = metric(&gateway, "bifrost_requests_total").await;
-    eventually("the log does not hold what was counted", async || {
-        logged(&gateway.log()).values().map(|times| u64::from(*times)).sum::<u64>() == counted
-    })
-    .await;
+    let is_logged = async || {
+        let lines: u64 = logged(&gateway.log()).values().map(|times| u64::from(*times)).sum();
+        (lines == counted).then_some(())
+    };
+    gateway.eventually("the log holds what was counted", is_logged).await;
     let log = gateway.log();
     let ids = logged(&log);
     assert!(ids.values().all(|times| *times == 1), "somebody was written down twice");
@@ -438,10 +431,7 @@ async fn mixed_faults_forget_nobody_answer_nobody_twice_and_let_nothing_grow() {
     assert!(answered.iter().all(|id| ids.contains_key(id)), "somebody was answered and not written down");
     // Who leaves early may never have been heard of.
     assert!(counted <= sent && counted >= sent - left, "{counted} of {sent}, {left} of which left");
-    let token = std::fs::read_to_string(gateway.file("state/bifrost/admin-token")).unwrap();
-    let recent =
-        gateway.get("/admin/exchanges").header("authorization", format!("Bearer {token}")).send().await.unwrap();
-    let recent: Value = serde_json::from_slice(&recent.bytes().await.unwrap()).unwrap();
+    let recent = gateway.admin("/admin/exchanges").await;
     let recent = recent["exchanges"].as_array().or(recent.as_array()).unwrap();
     let mut kept: Vec<&str> = recent.iter().filter_map(|record| record["id"].as_str()).collect();
     assert!(!kept.is_empty() && kept.iter().all(|id| ids.contains_key(*id)), "{kept:?}");
@@ -451,7 +441,8 @@ async fn mixed_faults_forget_nobody_answer_nobody_twice_and_let_nothing_grow() {
     // Nothing is held for clients and providers that have gone.
     drop(soak);
     drop(servers);
-    eventually("connections are held for nobody", async || open_files(gateway.id()) <= files_before + 4).await;
+    let has_closed = async || (open_files(gateway.id()) <= files_before + 4).then_some(());
+    gateway.eventually("connections are held for nobody", has_closed).await;
     let third = memory.len() / 3;
     let mean = |range: &[u64]| range.iter().sum::<u64>() / range.len().max(1) as u64;
     let (second, last) = (mean(&memory[third..2 * third]), mean(&memory[2 * third..]));

@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use serde_json::{Value, json};
 use support::gateway::Gateway;
-use support::upstream::{PATIENCE, Reply, Seen, Upstream};
+use support::upstream::{Reply, Seen, Upstream};
 
 const CALLER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const CALLERS_TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -67,21 +67,12 @@ fn trace_id(span: &Span) -> String {
 
 /// Waits until a metric has this value.
 async fn counted(gateway: &Gateway, line: &str) {
-    let until = async {
-        while !gateway.get("/metrics").send().await.unwrap().text().await.unwrap().contains(line) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, until).await.unwrap_or_else(|_| panic!("never: {line}: {}", gateway.log()));
+    gateway.eventually(line, async || gateway.text("/metrics").await.contains(line).then_some(())).await;
 }
 
 async fn is_ready(gateway: &Gateway) {
-    let until = async {
-        while gateway.get("/ready").send().await.unwrap().status() != 200 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, until).await.unwrap_or_else(|_| panic!("never ready: {}", gateway.log()));
+    let ready = async || (gateway.get("/ready").send().await.unwrap().status() == 200).then_some(());
+    gateway.eventually("it is ready", ready).await;
 }
 
 #[tokio::test]

@@ -61,48 +61,38 @@ impl LocalServer {
         let profiles = json(bodies.profiles);
         let away = profiles.as_ref().map(|profiles| apply_profiles(&mut models, profiles)).unwrap_or_default();
         let mute = models.iter().filter(|model| model.chat == Some(false)).map(|model| model.id.clone()).collect();
+        let other = Self {
+            kind: ServerKind::Other,
+            healthy: bodies.health.is_some(),
+            models,
+            loaded: Vec::new(),
+            mute,
+            loading: false,
+            starting: Vec::new(),
+        };
         if let Some(running) =
             json(bodies.running).as_ref().and_then(|body| body.get("running")).filter(|it| it.is_array())
         {
             let mut loaded =
                 ids(Some(running), "model", |entry| entry.get("state").is_none_or(|state| state == "ready"));
             // Whoever asks for such a name does not reach what is in memory.
-            loaded.retain(|id| !away.contains(&**id) && !models.iter().any(|model| model.is_remote && model.id == *id));
+            let is_remote = |id: &str| other.models.iter().any(|model| model.is_remote && model.id == id);
+            loaded.retain(|id| !away.contains(&**id) && !is_remote(id));
             let starting = ids(Some(running), "model", |entry| entry.get("state").is_some_and(|it| it == "starting"));
-            let loading = !starting.is_empty();
-            return Self {
-                kind: ServerKind::LlamaSwap,
-                healthy: bodies.health.is_some(),
-                models,
-                loaded,
-                mute,
-                loading,
-                starting,
-            };
+            return Self { kind: ServerKind::LlamaSwap, loaded, loading: !starting.is_empty(), starting, ..other };
         }
-        let Some(loaded_flag) = health.as_ref().and_then(|health| health.get("model_loaded")) else {
-            let healthy = bodies.health.is_some();
-            return Self {
-                kind: ServerKind::Other,
-                healthy,
-                loaded: Vec::new(),
-                models,
-                mute,
-                loading: false,
-                starting: Vec::new(),
-            };
-        };
+        let Some(loaded_flag) = health.as_ref().and_then(|health| health.get("model_loaded")) else { return other };
         let status = json(bodies.status);
         let managed = status.as_ref().and_then(|status| status.pointer("/model_manager/models"));
         let loaded = match managed {
             Some(list) => ids(Some(list), "id", |entry| entry.get("loaded") == Some(&Value::Bool(true))),
-            None if loaded_flag == &Value::Bool(true) => models.iter().map(|model| model.id.clone()).collect(),
+            None if loaded_flag == &Value::Bool(true) => other.models.iter().map(|model| model.id.clone()).collect(),
             None => Vec::new(),
         };
         let healthy = health.as_ref().and_then(|health| health.get("status")).is_some_and(|status| status == "healthy");
         let residency = health.as_ref().and_then(|health| health.get("residency_state"));
         let loading = residency.is_some_and(|state| state == "loading");
-        Self { kind: ServerKind::VllmMlx, healthy, models, loaded, mute, loading, starting: Vec::new() }
+        Self { kind: ServerKind::VllmMlx, healthy, loaded, loading, ..other }
     }
 
     /// The ids of what is in memory and can give a token, as far as that is known.

@@ -141,7 +141,8 @@ impl Catalogue {
         self
     }
 
-    /// Takes a fetched list; what a local server has on other machines is no local model and is left out. `running` is what `llama-swap` has in memory, `None` from any other server.
+    /// Takes a fetched list; what a local server has on other machines is no local model and is left out. `running` is what
+    /// `llama-swap` has in memory, `None` from any other server.
     pub fn set(&mut self, provider: &Provider, mut models: Vec<ListedModel>, running: Option<Vec<String>>, now: u64) {
         let has_remote = provider.is_local() && models.iter().any(|model| model.is_remote);
         if has_remote {

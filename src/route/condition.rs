@@ -162,10 +162,10 @@ impl Condition {
 }
 
 impl Known {
-    /// An attempt waits no longer.
-    fn waits_no_longer(&mut self, now: Instant) {
+    /// An attempt waits no longer. `heard`: since when the others wait anew, because the target has just said something.
+    fn waits_no_longer(&mut self, heard: Option<Instant>) {
         self.unanswered = self.unanswered.saturating_sub(1);
-        self.silent_since = (self.unanswered > 0).then_some(now);
+        self.silent_since = if self.unanswered > 0 { heard.or(self.silent_since) } else { None };
     }
 }
 
@@ -175,7 +175,7 @@ impl Admitted {
     pub fn answers(&mut self, now: Instant) -> Option<Change> {
         let mut known = self.condition.known();
         self.answered = true;
-        known.waits_no_longer(now);
+        known.waits_no_longer(Some(now));
         known.latency.observe(now.saturating_duration_since(self.began), now);
         (self.pass == Pass::Probe && known.breaker.state(now) == BreakerState::HalfOpen)
             .then(|| self.tell(&mut known, Verdict::Alive, None, now))
@@ -187,7 +187,7 @@ impl Admitted {
         self.judged = true;
         let mut known = self.condition.known();
         if !std::mem::replace(&mut self.answered, true) {
-            known.waits_no_longer(now);
+            known.waits_no_longer(Some(now));
         }
         if verdict == Verdict::Failed {
             known.latency.observe(PENALTY, now);
@@ -211,10 +211,7 @@ impl Drop for Admitted {
             let mut known = self.condition.known();
             let now = Instant::now();
             if !self.answered {
-                // The silence goes on for those who still wait.
-                let since = known.silent_since;
-                known.waits_no_longer(now);
-                known.silent_since = known.silent_since.and(since);
+                known.waits_no_longer(None);
                 known.latency.at_least(now.saturating_duration_since(self.began), now);
             }
             // Nothing to tell: a probe gives its place to the next.

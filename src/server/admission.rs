@@ -42,9 +42,16 @@ impl Held {
         Self(Some(permit))
     }
 
-    /// The target has answered: the place is kept or given back as that ends.
-    pub fn answered(mut self) -> Option<Permit> {
-        self.0.take()
+    /// The target answers: the place is free when the answer has ended.
+    pub fn keep(mut self, exchange: &Exchange) {
+        if let Some(permit) = self.0.take() {
+            exchange.keep_place(permit);
+        }
+    }
+
+    /// The target has done with the request: the place is free at once.
+    pub fn free(mut self) {
+        self.0 = None;
     }
 }
 

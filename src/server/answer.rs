@@ -41,24 +41,12 @@ pub async fn answer(
     request: Request<impl http_body::Body<Data = Bytes>>,
 ) -> Response {
     let (parts, incoming) = request.into_parts();
-    let mut exchange = Exchange::begin(gateway, ingress, operation, &parts.headers, hints);
+    let mut exchange = Exchange::begin(Arc::clone(&gateway), ingress, operation, &parts.headers, hints);
     drop(parts);
     exchange.json_array = json_array;
-    let body = {
-        let reading = pin!(body::read(incoming, &exchange.snapshot.server));
-        tokio::select! {
-            biased;
-            body = exchange.away(reading) => body,
-            () = exchange.gateway.stopped() => Err(gateway_stopped()),
-        }
-    };
-    let planned = match body.and_then(|body| exchange.read(body)) {
-        Ok(()) => tokio::select! {
-            biased;
-            planned = exchange.gateway.plan(&exchange) => planned,
-            () = exchange.gateway.stopped() => Err(gateway_stopped()),
-        },
-        Err(error) => Err(error),
+    let planned = {
+        let planning = pin!(planned(&mut exchange, incoming));
+        gateway.unless_stopped(planning).await.unwrap_or_else(|| Err(gateway_stopped()))
     };
     match planned {
         Err(error) => refuse(&exchange, &Failure::from_error(error)),
@@ -67,6 +55,16 @@ pub async fn answer(
             respond(Arc::new(exchange), plan).await
         }
     }
+}
+
+/// Reads a request, and finds who may answer it.
+async fn planned(exchange: &mut Exchange, incoming: impl http_body::Body<Data = Bytes>) -> Result<Plan, ChatError> {
+    let body = {
+        let reading = pin!(body::read(incoming, &exchange.snapshot.server));
+        exchange.away(reading).await?
+    };
+    exchange.read(body)?;
+    exchange.gateway.plan(exchange).await
 }
 
 /// An error before anything was sent.
@@ -126,24 +124,27 @@ type Trying = Pin<Box<dyn Future<Output = Result<Live, Failure>> + Send>>;
 
 async fn respond(exchange: Arc<Exchange>, plan: Plan) -> Response {
     if !exchange.stream {
-        let done = tokio::select! {
-            biased;
-            done = first_answer(Arc::clone(&exchange), plan) => done,
-            () = exchange.gateway.stopped() => Err(cut_off()),
+        // The attempt that is under way ends with this block: it is written down before it is told.
+        let done = {
+            let asking = pin!(first_answer(Arc::clone(&exchange), plan));
+            exchange.gateway.unless_stopped(asking).await.unwrap_or_else(|| Err(cut_off()))
         };
         return settled(&exchange, done);
     }
     let mut trying: Trying = Box::pin(first_answer(Arc::clone(&exchange), plan));
     let (mut alarm, held_until) = (Alarm::default(), Instant::now() + HOLD);
-    tokio::select! {
-        biased;
-        done = &mut trying => settled(&exchange, done),
-        () = exchange.gateway.stopped() => {
-            // The attempt that is under way is written down before it is told.
+    let known = pin!(poll_fn(|cx| match trying.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => alarm.poll(cx, held_until).map(|()| None),
+    }));
+    match exchange.gateway.unless_stopped(known).await {
+        Some(Some(done)) => settled(&exchange, done),
+        Some(None) => pending(exchange, trying),
+        None => {
+            // Here it ends with this.
             drop(trying);
             refuse(&exchange, &cut_off())
         }
-        () = poll_fn(|cx| alarm.poll(cx, held_until)) => pending(exchange, trying),
     }
 }
 

@@ -111,7 +111,9 @@ pub mod tests {
     use tokio::sync::{Semaphore, oneshot};
 
     /// A body without an end, which tells when it is dropped.
-    struct Endless(#[allow(dead_code)] oneshot::Sender<()>);
+    struct Endless {
+        _held: oneshot::Sender<()>,
+    }
 
     impl Body for Endless {
         type Data = Bytes;
@@ -144,7 +146,7 @@ pub mod tests {
         let (held, dropped) = oneshot::channel();
         let held = Cell::new(Some(held));
         let answer = service_fn(move |_| {
-            let body = Endless(held.take().unwrap());
+            let body = Endless { _held: held.take().unwrap() };
             async { Ok::<_, Infallible>(Response::new(body)) }
         });
         let socket = TokioIo::new(socket_of(stream));

@@ -179,19 +179,19 @@ impl Exchange {
         let named = self.hints.model.clone().or_else(|| object.string("model").map(std::borrow::Cow::into_owned));
         self.stream = self.hints.stream.unwrap_or_else(|| object.boolean("stream") == Some(true));
         self.fallbacks = fallbacks(&object, &self.own)?;
+        if self.fallbacks.len() > MOST_FALLBACKS {
+            let message = format!("`fallbacks` names {} models; name at most {MOST_FALLBACKS}.", self.fallbacks.len());
+            return Err(ChatError::invalid("fallbacks", message).with_code("fallbacks_too_many"));
+        }
         let options = object.raw("stream_options").and_then(|options| Object::scan(options).ok());
         self.include_usage = options.is_some_and(|options| options.boolean("include_usage") == Some(true));
         self.asked = named.or_else(|| self.class.clone()).filter(|model| !model.trim().is_empty()).ok_or_else(|| {
             let message = "The request names no model. Set `model` to a task class (`coding`), `auto`, or `provider/model`; GET /v1/models lists them.";
             ChatError::invalid("model", message).with_code("model_missing")
         })?;
-        let fallbacks = self.fallbacks.iter().map(|name| ("fallbacks", name));
-        for (param, name) in [("model", &self.asked)].into_iter().chain(fallbacks) {
-            check_name(param, name)?;
-        }
-        if let Some(class) = &self.class {
-            check_name(CLASS.as_str(), class)?;
-        }
+        check_name("model", &self.asked)?;
+        self.fallbacks.iter().try_for_each(|name| check_name("fallbacks", name))?;
+        self.class.iter().try_for_each(|name| check_name(CLASS.as_str(), name))?;
         let mut record = self.record();
         record.requested_model.clone_from(&self.asked);
         record.stream = self.stream;
@@ -451,6 +451,9 @@ fn kept(headers: &HeaderMap) -> (HeaderMap, HeaderMap) {
     }
     (kept, own)
 }
+
+/// So many fallbacks a request may name: each is looked up in all lists, and nobody waits for more to fail.
+const MOST_FALLBACKS: usize = 32;
 
 /// Names are kept for long, in records and by targets; a longer one is no model's.
 const MAX_NAME: usize = 512;

@@ -1,7 +1,7 @@
 //! The gateway at work: who may come in, what becomes of a request, and what an owner may ask.
 //!
 //! The way of a request: [`listener`] → [`gate`] (guards) → [`routes`] → [`answer`] → [`planning`] (who) →
-//! [`failover`] (in turn) → [`admission`] (a place) → [`leave`] (key, breaker) → [`attempt`] (one call) →
+//! [`failover`] ([`turns`]) → [`admission`] (a place) → [`leave`] (key, breaker) → [`attempt`] (one call) →
 //! [`relay`] (the stream back).
 
 mod admin;
@@ -38,6 +38,7 @@ mod step;
 mod supervision;
 mod surroundings;
 mod traces;
+mod turns;
 
 pub use admin::TOKEN_FILE;
 pub use listener::BindError;
@@ -59,6 +60,7 @@ use serde_json::{Value, json};
 use signatures::SignatureMemory;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -230,10 +232,14 @@ impl Gateway {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Waits for that. It is looked at with each turn of the connection and has no waker of its own, which would be a lock
-    /// for each request.
-    pub async fn stopped(&self) {
-        poll_fn(|_| if self.is_stopped() { Poll::Ready(()) } else { Poll::Pending }).await;
+    /// What is worked on; `None` when what still runs is to end before that is there. That is looked at with each turn of the
+    /// connection and has no waker of its own, which would be a lock for each request.
+    pub async fn unless_stopped<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Pending if self.is_stopped() => Poll::Ready(None),
+            polled => polled.map(Some),
+        })
+        .await
     }
 
     /// Why the file as it stands now is not in force; `None` when it is.

@@ -22,9 +22,6 @@ use std::sync::{Arc, LazyLock};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-/// So many fallbacks a request may name: each is looked up in all lists, and nobody waits for more to fail.
-const MOST_FALLBACKS: usize = 32;
-
 impl Gateway {
     /// Who answers. Waits a little if the very first model lists are still on their way.
     ///
@@ -151,11 +148,6 @@ fn with_fallbacks(
     exchange: &Exchange,
     view: &View<'_>,
 ) -> Result<Result<Plan, PlanError>, ChatError> {
-    let named = exchange.fallbacks.len();
-    if named > MOST_FALLBACKS {
-        let message = format!("`fallbacks` names {named} models; name at most {MOST_FALLBACKS}.");
-        return Err(ChatError::invalid("fallbacks", message).with_code("fallbacks_too_many"));
-    }
     let (mut plan, error) = match planned {
         Ok(plan) => (plan, None),
         Err(error @ (PlanError::NoTarget { .. } | PlanError::NoKey { .. } | PlanError::LocalDown { .. })) => {

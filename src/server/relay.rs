@@ -442,7 +442,8 @@ impl Relay {
         self.events = events;
     }
 
-    /// The provider closed the stream, or broke it off, or fell silent: `broken` is what a client hears whose answer is not complete.
+    /// The provider closed the stream, or broke it off, or fell silent: `broken` is what a client hears whose answer is not
+    /// complete.
     fn end(&mut self, broken: Option<Failure>) {
         if let Some(rest) = self.loading.take().and_then(|mut cutter| cutter.finish()) {
             self.take_models(rest);

@@ -1,6 +1,6 @@
 //! Equal targets: who asks gets the one that answers soonest.
 
-use crate::support::fault_client::{LONG, ask, request};
+use crate::support::fault_client::{ask, request};
 use crate::support::fault_replies::whole;
 use crate::support::fault_server::{FaultServer, Reply};
 use crate::support::gateway::Gateway;
@@ -29,16 +29,7 @@ async fn over(first: &FaultServer, second: &FaultServer, more: &str) -> Gateway 
         table("first", first),
         table("second", second),
     ));
-    let listed = async {
-        loop {
-            let list = gateway.get("/v1/models").send().await.unwrap().text().await.unwrap();
-            if ["\"first/m\"", "\"second/m\""].iter().all(|model| list.contains(model)) {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(LONG, listed).await.expect("never listed");
+    gateway.lists(&["first/m", "second/m"]).await;
     gateway
 }
 

@@ -1,6 +1,6 @@
 //! When the client leaves, the provider's connection is dropped at once, and nobody else is asked.
 
-use crate::support::fault_client::{DIALECTS, QUICK, provider, question, recorded, request, with_two};
+use crate::support::fault_client::{DIALECTS, QUICK, provider, question, request, with_two};
 use crate::support::fault_replies::{Refusal, Stream, streamed};
 use crate::support::fault_server::{FaultServer, Reply, Step};
 use crate::support::gateway::Gateway;
@@ -46,7 +46,7 @@ async fn who_leaves_before_the_first_byte_ends_the_call() {
                     let left = Instant::now();
                     asking.abort();
                     assert!(asked.left().await - left < AT_ONCE, "{fault}");
-                    let record = recorded(&gateway, &id).await;
+                    let record = gateway.recorded(&id).await;
                     assert_eq!(record["cancelled"], true, "{fault}: {record}");
                     assert_eq!(record["attempts"][0]["outcome"], "cancelled", "{fault}: {record}");
                 }
@@ -71,7 +71,7 @@ async fn who_leaves_in_mid_stream_ends_the_call() {
             let left = Instant::now();
             drop(answer);
             assert!(first.nth(0).await.left().await - left < AT_ONCE);
-            assert_eq!(recorded(&gateway, "left").await["cancelled"], true);
+            assert_eq!(gateway.recorded("left").await["cancelled"], true);
             assert_eq!((first.count(), second.count()), (1, 0));
         }
     }
@@ -134,7 +134,7 @@ async fn who_leaves_during_a_wait_is_not_asked_for_again() {
         first.nth(0).await;
         let left = Instant::now();
         asking.abort();
-        let record = recorded(&gateway, "left").await;
+        let record = gateway.recorded("left").await;
         assert!(left.elapsed() < AT_ONCE, "it was waited for all the same: {wait}");
         assert_eq!(record["cancelled"], true, "{wait}: {record}");
         assert_eq!(first.count(), 1, "{wait}");
@@ -155,14 +155,12 @@ async fn who_leaves_is_no_longer_in_flight() {
         asked.left().await;
     }
     let began = Instant::now();
-    while in_flight(&gateway).await > 0 {
-        assert!(began.elapsed() < AT_ONCE, "some are counted for ever");
-        tokio::task::yield_now().await;
-    }
+    gateway.eventually("nobody is counted", async || (in_flight(&gateway).await == 0).then_some(())).await;
+    assert!(began.elapsed() < AT_ONCE, "some are counted for long");
 }
 
 async fn in_flight(gateway: &Gateway) -> u64 {
-    let text = gateway.get("/metrics").send().await.unwrap().text().await.unwrap();
+    let text = gateway.text("/metrics").await;
     let line = text.lines().find(|line| line.starts_with("bifrost_requests_in_flight"));
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no gauge: {text}"))
 }

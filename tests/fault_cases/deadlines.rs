@@ -3,7 +3,7 @@
 use crate::support::fault_client::{
     DIALECTS, LONG, Told, ask, deadlines, provider_at, question, request, told, with_one, with_two,
 };
-use crate::support::fault_client::{PAIR, QUICK, provider, recorded};
+use crate::support::fault_client::{PAIR, QUICK, provider};
 use crate::support::fault_replies::{Stream, answer, streamed, whole};
 use crate::support::fault_server::{FaultServer, Reply, Step};
 use crate::support::gateway::Gateway;
@@ -171,7 +171,7 @@ async fn a_stream_that_stalls_ends_with_an_error_event_at_the_idle_limit() {
             assert_eq!(told.header("x-bifrost-provider"), "first");
             assert!(told.stream_error().is_some() && !told.is_complete(), "{told:?}");
             assert!(told.took >= LIMIT && told.took < LONG, "{told:?}");
-            let record = recorded(&gateway, told.header("x-request-id")).await;
+            let record = gateway.recorded(told.header("x-request-id")).await;
             let attempt = &record["attempts"][0];
             assert_eq!(attempt["outcome"], "timeout_idle", "{record}");
             assert!(attempt["ms"].as_u64() >= Some(LIMIT.as_millis() as u64), "it lasted until it failed: {record}");

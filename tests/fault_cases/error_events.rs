@@ -1,6 +1,6 @@
 //! Errors in the middle of a stream: whatever form they have, the client gets one of its own dialect.
 
-use crate::support::fault_client::{DIALECTS, Told, ask, question, recorded, request, told, with_one, with_two};
+use crate::support::fault_client::{DIALECTS, Told, ask, question, request, told, with_one, with_two};
 use crate::support::fault_replies::{Refusal, Stream, streamed};
 use crate::support::fault_server::FaultServer;
 use bifrost::chat::DialectId::{self, Anthropic, Gemini, OpenAiChat};
@@ -55,7 +55,7 @@ async fn an_error_in_mid_stream_in_a_foreign_form_reaches_the_client_in_its_own(
                 let id = format!("boom-{}", ingress.name());
                 let asked = request(&gateway, ingress, "pair", true).header("x-request-id", &id);
                 check_boom(&told(ingress, asked).await, &form);
-                let record = recorded(&gateway, &id).await;
+                let record = gateway.recorded(&id).await;
                 assert!(record["error"]["kind"].is_string(), "{form}: {record}");
             }
         }

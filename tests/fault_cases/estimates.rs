@@ -30,7 +30,7 @@ async fn an_estimate_is_no_attempt_and_asks_no_breaker() {
     // and it needs nobody who answers.
     count(&gateway, "first/m").await;
     assert_eq!(first.count(), 2);
-    let metrics = gateway.get("/metrics").send().await.unwrap().text().await.unwrap();
+    let metrics = gateway.text("/metrics").await;
     assert!(metrics.contains("bifrost_attempts_total{") && !metrics.contains("outcome=\"ok\""), "{metrics}");
 }
 

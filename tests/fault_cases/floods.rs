@@ -2,7 +2,7 @@
 //! back for a client has an end.
 
 use crate::support::fault_client::{
-    self, DIALECTS, LONG, PAIR, Told, deadlines, provider, recorded, request, with_one, with_two,
+    self, DIALECTS, LONG, PAIR, Told, deadlines, provider, request, with_one, with_two,
 };
 use crate::support::fault_replies::{Stream, answer, streamed};
 use crate::support::fault_server::{FaultServer, Reply, Step};
@@ -54,7 +54,7 @@ async fn what_comes_before_the_first_content_is_held_back_up_to_a_limit_only() {
         let told = ask(&gateway, ingress, "pair", true).await;
         assert!(told.is_complete() && told.content() == "there", "{told:?}");
         assert!(told.body.len() < 10_000, "frames of a target that did not answer: {told:?}");
-        let record = recorded(&gateway, told.header("x-request-id")).await;
+        let record = gateway.recorded(told.header("x-request-id")).await;
         let attempt = &record["attempts"][0];
         assert_eq!(attempt["outcome"], "upstream_fault", "{record}");
         assert!(attempt["error"].as_str().is_some_and(|error| error.contains("without any content")), "{record}");

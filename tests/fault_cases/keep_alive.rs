@@ -1,6 +1,6 @@
 //! Who waits for long hears something every ten seconds, and is promised nothing by it.
 
-use crate::support::fault_client::{DIALECTS, LONG, PAIR, QUICK, deadlines, provider, recorded, request};
+use crate::support::fault_client::{DIALECTS, LONG, PAIR, QUICK, deadlines, provider, request};
 use crate::support::fault_replies::streamed;
 use crate::support::fault_server::{FaultServer, Reply};
 use crate::support::gateway::Gateway;
@@ -59,7 +59,7 @@ async fn a_waiting_client_hears_something_may_still_be_answered_by_anybody_and_m
             assert!(waited.first_byte >= HOLD && waited.first_byte < LONG, "{:?}", waited.first_byte);
             assert!(waited.rest.contains("there") && !waited.rest.contains("\"error\""), "{}", waited.rest);
             // The headers could not tell, so the record does.
-            let record = recorded(gateway, &id).await;
+            let record = gateway.recorded(&id).await;
             assert_eq!((&record["provider"], &record["model"]), (&"second".into(), &"n".into()), "{record}");
             assert_eq!(record["attempts"][0]["outcome"], "timeout_first_token", "{record}");
         }
@@ -76,7 +76,7 @@ async fn a_waiting_client_hears_something_may_still_be_answered_by_anybody_and_m
             let (_, attempt) = message.split_once("first/m timeout_first_token ").unwrap_or_else(|| panic!("{event}"));
             assert!(attempt.contains("ms"), "{event}");
             assert!(!waited.rest.contains("[DONE]") && !waited.rest.contains("message_stop"), "{}", waited.rest);
-            let record = recorded(gateway, &id).await;
+            let record = gateway.recorded(&id).await;
             assert_eq!(record["error"]["kind"], "timeout", "{record}");
         }
     });

@@ -1,8 +1,6 @@
 //! Several keys of one provider: what happens to one is not the others' fault.
 
-use crate::support::fault_client::{
-    DIALECTS, LONG, PAIR, QUICK, ask, deadlines, provider, question, recorded, request, told,
-};
+use crate::support::fault_client::{DIALECTS, LONG, PAIR, QUICK, ask, deadlines, provider, question, request, told};
 use crate::support::fault_replies::{Refusal, answer};
 use crate::support::fault_server::{Asked, FaultServer, Gate, Reply};
 use crate::support::gateway::Gateway;
@@ -44,13 +42,6 @@ fn start(dialect: DialectId, server: &FaultServer, keys: &str, more: &str) -> Ga
     Gateway::start_with(&config, &KEYS, &[])
 }
 
-/// Has the configuration read again.
-async fn reload(gateway: &Gateway) {
-    let token = std::fs::read_to_string(gateway.file("state/bifrost/admin-token")).unwrap();
-    let reload = gateway.post("/admin/reload", &json!({})).header("authorization", format!("Bearer {token}"));
-    assert_eq!(reload.send().await.unwrap().status(), 200);
-}
-
 const BOTH: &str = "\"env:KEY_A\", \"env:KEY_B\"";
 /// `a` first, nearly always.
 const MOSTLY_A: &str = "{ key = \"env:KEY_A\", weight = 1000 }, \"env:KEY_B\"";
@@ -68,7 +59,7 @@ async fn a_refused_key_is_dropped_and_the_next_one_used_until_the_config_is_read
             ask(&gateway, dialect, &format!("first/{model}"), false).await.answered_by(&format!("first/{model}"));
         }
         assert_eq!((used(&first, "m").as_str(), used(&first, "other").as_str()), ("abbb", "b"));
-        reload(&gateway).await;
+        assert_eq!(gateway.reload().await, 200);
         ask(&gateway, dialect, "first/again", false).await.answered_by("first/again");
         assert_eq!(used(&first, "again"), "ab");
     }
@@ -80,7 +71,7 @@ async fn a_throttled_key_rests_as_long_as_the_provider_said_whoever_reads_the_co
     let first = server(OpenAiChat, move |key, _| (key == "a").then(throttled)).await;
     let gateway = start(OpenAiChat, &first, MOSTLY_A, "");
     ask(&gateway, OpenAiChat, "first/m", false).await.answered_by("first/m");
-    reload(&gateway).await;
+    assert_eq!(gateway.reload().await, 200);
     ask(&gateway, OpenAiChat, "first/m", false).await.answered_by("first/m");
     assert_eq!(used(&first, "m"), "abb");
 }
@@ -321,7 +312,7 @@ async fn the_first_call_with_a_key_that_was_refused_before_is_no_retry() {
     let gateway = start(OpenAiChat, &first, "\"env:KEY_A\"", "");
     for number in 0..2 {
         let told = ask(&gateway, OpenAiChat, "first/m", false).await;
-        let record = recorded(&gateway, told.header("x-request-id")).await;
+        let record = gateway.recorded(told.header("x-request-id")).await;
         assert_eq!((first.count(), &record["attempts"][0]["retry"]), (number + 1, &json!(false)), "{record}");
     }
 }

@@ -198,7 +198,7 @@ async fn an_event_that_is_no_object_is_skipped_counted_and_not_fatal() {
 
 /// The sum of a counter over its labels.
 async fn count(gateway: &crate::support::gateway::Gateway, name: &str) -> f64 {
-    let text = gateway.get("/metrics").send().await.unwrap().text().await.unwrap();
+    let text = gateway.text("/metrics").await;
     let samples = text.lines().filter(|line| line.starts_with(name));
     samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }

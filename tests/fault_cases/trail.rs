@@ -1,6 +1,6 @@
 //! When nobody answers, the client is told of every attempt, and with the most useful status.
 
-use crate::support::fault_client::{DIALECTS, ask, deadlines, recorded, request, told, with_one, with_two};
+use crate::support::fault_client::{DIALECTS, ask, deadlines, request, told, with_one, with_two};
 use crate::support::fault_replies::{Refusal, streamed, whole_body};
 use crate::support::fault_server::{FaultServer, Reply};
 use crate::support::gateway::Gateway;
@@ -37,7 +37,7 @@ async fn when_all_fail_the_answer_carries_every_attempt() {
                     let fits = attempts.iter().zip(expected).all(|(attempt, start)| attempt.starts_with(start));
                     assert!(fits, "{attempts:?}");
                 }
-                let record = recorded(&gateway, &id).await;
+                let record = gateway.recorded(&id).await;
                 assert_eq!(record["attempts"].as_array().map(Vec::len), Some(expected.len()), "{record}");
                 assert!(record["attempts"][3]["ms"].as_f64().unwrap() >= 200.0, "{record}");
             }
@@ -151,7 +151,7 @@ async fn a_stream_that_is_answered_tells_the_attempts_before_it() {
     let told = told(OpenAiChat, asked).await;
     told.answered_by("second/n");
     assert_eq!(told.attempts().len(), 4);
-    let record = recorded(&gateway, "answered").await;
+    let record = gateway.recorded("answered").await;
     assert_eq!((&record["provider"], record["attempts"].as_array().map(Vec::len)), (&"second".into(), Some(4)));
 }
 
@@ -167,7 +167,7 @@ async fn an_attempt_that_answered_tells_the_status_of_its_answer() {
         let gateway = with_one(OpenAiChat, &first, "");
         let told = ask(&gateway, OpenAiChat, "first/m", stream).await;
         told.answered_by("first/m");
-        let attempts = recorded(&gateway, told.header("x-request-id")).await["attempts"].take();
+        let attempts = gateway.recorded(told.header("x-request-id")).await["attempts"].take();
         let expected = [json!(503), if stream { json!(200) } else { json!(201) }];
         assert_eq!([&attempts[0]["status"], &attempts[1]["status"]], [&expected[0], &expected[1]], "{attempts}");
     }

@@ -1,8 +1,6 @@
 //! Whose turn it is when targets rest or are busy, and what is told when none of them answers.
 
-use crate::support::fault_client::{
-    LONG, PAIR, Told, admin, ask, deadlines, provider, recorded, request, told, with_one, with_two,
-};
+use crate::support::fault_client::{LONG, PAIR, Told, ask, deadlines, provider, request, told, with_one, with_two};
 use crate::support::fault_replies::{Refusal, whole};
 use crate::support::fault_server::{FaultServer, Gate, Reply, Step};
 use crate::support::gateway::Gateway;
@@ -51,12 +49,11 @@ async fn a_busy_target_that_rests_keeps_nobody_from_the_next_one() {
     let alone = tokio::spawn(told(OpenAiChat, request(&gateway, OpenAiChat, "first/m", false)));
     first.nth(0).await;
     // The refusal is heard a moment after it was sent.
-    let rests = async {
-        while !admin(&gateway, "/admin/status").await["targets"].to_string().contains("\"open\"") {
-            tokio::task::yield_now().await;
-        }
+    let rests = async || {
+        let targets = gateway.admin("/admin/status").await["targets"].take();
+        targets.to_string().contains("\"open\"").then_some(())
     };
-    tokio::time::timeout(LONG, rests).await.expect("it never rests");
+    gateway.eventually("it rests", rests).await;
     ask_pair(&gateway).await.answered_by("second/n");
     assert!(!alone.is_finished(), "it was waited for");
     alone.await.unwrap().answered_by("first/m");
@@ -144,7 +141,7 @@ async fn a_second_turn_is_a_retry_and_remembers_what_was_said_in_the_first() {
     let failed = "first/m upstream_fault";
     let trail = ["first/m resting", "second/n rate_limited", failed, failed, failed, "second/n auth"];
     assert_eq!((told.status, told.attempts()), (429, trail.map(str::to_owned).to_vec()), "{told:?}");
-    let record = recorded(&gateway, told.header("x-request-id")).await;
+    let record = gateway.recorded(told.header("x-request-id")).await;
     let retries: Vec<bool> =
         record["attempts"].as_array().unwrap().iter().map(|attempt| attempt["retry"] == true).collect();
     assert_eq!(retries, [false, false, false, true, true, true], "{record}");
@@ -173,17 +170,13 @@ async fn of_busy_targets_of_a_class_that_spills_the_last_is_waited_for() {
 
 /// Waits until so many requests stand in queues.
 async fn queued(gateway: &Gateway, number: u64) {
-    let waiting = async {
-        loop {
-            let status = admin(gateway, "/admin/status").await;
-            let queues = status["queues"].as_array().into_iter().flatten();
-            if queues.map(|queue| queue["waiting"]["interactive"].as_u64().unwrap()).sum::<u64>() == number {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
+    let waiting = async || {
+        let status = gateway.admin("/admin/status").await;
+        let queues = status["queues"].as_array().into_iter().flatten();
+        let waiting: u64 = queues.map(|queue| queue["waiting"]["interactive"].as_u64().unwrap()).sum();
+        (waiting == number).then_some(())
     };
-    tokio::time::timeout(LONG, waiting).await.expect("nobody waits");
+    gateway.eventually("so many wait", waiting).await;
 }
 
 #[tokio::test]

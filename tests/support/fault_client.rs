@@ -227,25 +227,3 @@ fn check_error(dialect: DialectId, body: &Value) {
         Gemini => assert!(error["code"].is_u64() && error["status"].is_string(), "{body}"),
     }
 }
-
-/// What the admin API says at `path`.
-pub async fn admin(gateway: &Gateway, path: &str) -> Value {
-    let token = std::fs::read_to_string(gateway.file("state/bifrost/admin-token")).unwrap();
-    let answer = gateway.get(path).header("authorization", format!("Bearer {token}")).send().await.unwrap();
-    serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
-}
-
-/// What the admin API keeps of an exchange.
-pub async fn recorded(gateway: &Gateway, id: &str) -> Value {
-    let path = format!("/admin/exchanges/{id}");
-    let began = Instant::now();
-    // It is written down right after the last byte, and nothing tells a client when.
-    loop {
-        let record = admin(gateway, &path).await;
-        if record["id"] == id {
-            return record;
-        }
-        assert!(began.elapsed() < LONG, "the exchange never ends");
-        tokio::task::yield_now().await;
-    }
-}

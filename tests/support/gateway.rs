@@ -1,6 +1,7 @@
 //! The real binary, with folders of its own and nothing of the developer's environment.
 
 use reqwest::{Client, RequestBuilder};
+use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Generous: how long the gateway may take to start or to stop.
+/// Generous: how long the gateway may take to start, to stop, or for what comes by itself.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running gateway; killed when dropped.
@@ -93,13 +94,67 @@ impl Gateway {
     }
 
     /// A request with a JSON body.
-    pub fn post(&self, path: &str, body: &serde_json::Value) -> RequestBuilder {
+    pub fn post(&self, path: &str, body: &Value) -> RequestBuilder {
         self.post_bytes(path, body.to_string())
     }
 
     /// A request with a body of these very bytes, called JSON.
     pub fn post_bytes(&self, path: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
         self.client.post(format!("{}{path}", self.url)).header("content-type", "application/json").body(body)
+    }
+
+    /// What an answer without secrets says, as that of `/metrics`.
+    pub async fn text(&self, path: &str) -> String {
+        self.get(path).send().await.unwrap().text().await.unwrap()
+    }
+
+    /// The token of its owner.
+    pub fn admin_token(&self) -> String {
+        std::fs::read_to_string(self.file("state/bifrost/admin-token")).unwrap()
+    }
+
+    /// What the admin API says at `path`.
+    pub async fn admin(&self, path: &str) -> Value {
+        let answer = self.get(path).bearer_auth(self.admin_token()).send().await.unwrap();
+        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+    }
+
+    /// Has its configuration read again; the status of the answer.
+    pub async fn reload(&self) -> u16 {
+        let request = self.post("/admin/reload", &serde_json::json!({})).bearer_auth(self.admin_token());
+        request.send().await.unwrap().status().as_u16()
+    }
+
+    /// What is kept of an exchange that has been told to its end: it is written down right after the last byte.
+    pub async fn recorded(&self, id: &str) -> Value {
+        let path = format!("/admin/exchanges/{id}");
+        self.eventually("the exchange ends", async || {
+            let record = self.admin(&path).await;
+            (record["id"] == id).then_some(record)
+        })
+        .await
+    }
+
+    /// Waits until it lists all of these models.
+    pub async fn lists(&self, models: &[&str]) {
+        self.eventually("the models are listed", async || {
+            let listed = self.text("/v1/models").await;
+            models.iter().all(|model| listed.contains(&format!("\"{model}\""))).then_some(())
+        })
+        .await;
+    }
+
+    /// Looks again and again until there is something: of much that it does nothing tells when.
+    pub async fn eventually<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+        let looking = async {
+            loop {
+                if let Some(seen) = look().await {
+                    return seen;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("never: {what}: {}", self.log()))
     }
 
     /// A file of the gateway's home folder, as `bifrost.toml`.

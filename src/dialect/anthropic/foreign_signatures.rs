@@ -43,7 +43,7 @@ pub(super) fn open_turn_lacks_thinking(messages: &[u8]) -> bool {
     let Ok(list) = Node::parse(messages) else { return false };
     let mut turn = OpenTurn::default();
     for message in list.items() {
-        strip_blocks(messages, message, &mut Cuts::default(), &mut turn);
+        turn.read(messages, message);
     }
     turn.lacks_thinking()
 }
@@ -56,6 +56,33 @@ struct OpenTurn {
 }
 
 impl OpenTurn {
+    /// Takes up the next message, and tells which of its blocks are foreign.
+    fn read(&mut self, body: &[u8], message: &Node) -> Vec<bool> {
+        let is_user = is(body, message, "role", "user");
+        let Some(content) = message.member(body, "content") else { return Vec::new() };
+        if is_user && !matches!(content.children, Children::Items(_)) {
+            *self = Self::default();
+        }
+        let mut foreign = Vec::with_capacity(content.items().len());
+        for block in content.items() {
+            let proof = if is(body, block, "type", "thinking") {
+                Some("signature")
+            } else if is(body, block, "type", "redacted_thinking") {
+                Some("data")
+            } else {
+                None
+            };
+            let is_foreign = proof.is_some_and(|name| !is_own(body, block.member(body, name)));
+            self.has_thinking |= proof.is_some() && !is_foreign;
+            self.has_call |= is(body, block, "type", "tool_use");
+            if is_user && !is(body, block, "type", "tool_result") {
+                *self = Self::default();
+            }
+            foreign.push(is_foreign);
+        }
+        foreign
+    }
+
     fn lacks_thinking(&self) -> bool {
         self.has_call && !self.has_thinking
     }
@@ -63,30 +90,11 @@ impl OpenTurn {
 
 /// Notes the cuts of one message; true when nothing of it is left.
 fn strip_blocks(body: &[u8], message: &Node, cuts: &mut Cuts, turn: &mut OpenTurn) -> bool {
-    let is_user = is(body, message, "role", "user");
-    let Some(content) = message.member(body, "content") else { return false };
-    if is_user && !matches!(content.children, Children::Items(_)) {
-        *turn = OpenTurn::default();
+    let foreign = turn.read(body, message);
+    if let Some(content) = message.member(body, "content") {
+        cuts.remove_items(content, |index| foreign.get(index).copied().unwrap_or(false));
     }
-    let mut gone = Vec::with_capacity(content.items().len());
-    for block in content.items() {
-        let proof = if is(body, block, "type", "thinking") {
-            Some("signature")
-        } else if is(body, block, "type", "redacted_thinking") {
-            Some("data")
-        } else {
-            None
-        };
-        let is_foreign = proof.is_some_and(|name| !is_own(body, block.member(body, name)));
-        turn.has_thinking |= proof.is_some() && !is_foreign;
-        turn.has_call |= is(body, block, "type", "tool_use");
-        if is_user && !is(body, block, "type", "tool_result") {
-            *turn = OpenTurn::default();
-        }
-        gone.push(is_foreign);
-    }
-    cuts.remove_items(content, |index| gone.get(index).copied().unwrap_or(false));
-    !gone.is_empty() && gone.iter().all(|gone| *gone)
+    !foreign.is_empty() && foreign.iter().all(|is_foreign| *is_foreign)
 }
 
 /// True for a proof that may be Anthropic's own.
